@@ -1,0 +1,190 @@
+"""The nouns of a job: what is asked for (`NewJob`), how it is referred to (`JobRef`), what is known of it (`JobRecord`)."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  msgspec resolves annotations at run time
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from goqueue.model import limits
+from goqueue.model.errors import InvalidJob
+from goqueue.model.state import JobState
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+R = TypeVar("R", covariant=True)
+
+DEFAULT_QUEUE = "default"
+DEFAULT_TENANT = "default"
+
+
+class JobRef(msgspec.Struct, frozen=True, order=True):
+    """How a store finds a job. ``id`` alone resolves through a look-up; the queue makes it one step (and one shard)."""
+
+    tenant: str
+    queue: str
+    id: str
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """What an attempt raised, cut to its bounds."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """One failed attempt, as kept with the job."""
+
+    attempt: int
+    at: datetime
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class OnConflict(StrEnum):
+    """What an enqueue does when another job holds the unique key."""
+
+    RETURN = "return"
+    """Answer with the holder (default)."""
+    REJECT = "reject"
+    """Raise `UniqueConflict`, which names the holder."""
+    REPLACE = "replace"
+    """Give a holder that has not started the new arguments, options and run_at; else as `RETURN`."""
+
+
+class Unique(msgspec.Struct, frozen=True, kw_only=True):
+    """At most one job per key in (tenant, queue) while the holder is in a holding state.
+
+    The holding states are scheduled, ready, running, retrying and blocked, and those in ``final_states``. With
+    ``window_s`` a key that a final state holds is free again that many seconds after the job became final; without it,
+    such a key is held until the job is deleted. Without ``key`` the key is the kind and the canonical JSON of the arguments.
+    """
+
+    key: str | None = None
+    on_conflict: OnConflict = OnConflict.RETURN
+    final_states: tuple[JobState, ...] = ()
+    window_s: float | None = None
+    digest: bytes = b""
+    """SHA-256 of the key; filled by `goqueue.tasks.prepare`, 32 bytes when it reaches a store."""
+
+
+class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """A job that somebody wants done. Immutable; `options` makes a changed copy. Storing it is the client's work.
+
+    ``R`` is the type that the job's result decodes to. ``args`` is a JSON object, encoded.
+    Exactly one of ``run_at`` (an aware instant) and ``delay_s`` (seconds from the store's now) may be given.
+    """
+
+    kind: str
+    args: bytes = b"{}"
+    queue: str = DEFAULT_QUEUE
+    priority: int = limits.PRIORITY_DEFAULT
+    id: str = ""
+    """UUIDv7; made by `goqueue.tasks.prepare` when empty."""
+    tenant: str = DEFAULT_TENANT
+    group_key: str = ""
+    run_at: datetime | None = None
+    delay_s: float | None = None
+    max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
+    max_crashes: int = limits.MAX_CRASHES_DEFAULT
+    timeout_s: float | None = None
+    unique: Unique | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = {}
+    returns: object = None
+    """The type of the result for decoding it; never stored."""
+
+    def options(
+        self,
+        *,
+        delay_s: float | None | msgspec.UnsetType = msgspec.UNSET,
+        run_at: datetime | None | msgspec.UnsetType = msgspec.UNSET,
+        priority: int | msgspec.UnsetType = msgspec.UNSET,
+        queue: str | msgspec.UnsetType = msgspec.UNSET,
+        unique: Unique | bool | str | None | msgspec.UnsetType = msgspec.UNSET,
+        tags: tuple[str, ...] | list[str] | msgspec.UnsetType = msgspec.UNSET,
+        meta: dict[str, str] | msgspec.UnsetType = msgspec.UNSET,
+        timeout_s: float | None | msgspec.UnsetType = msgspec.UNSET,
+        max_attempts: int | msgspec.UnsetType = msgspec.UNSET,
+        id: str | msgspec.UnsetType = msgspec.UNSET,
+    ) -> NewJob[R]:
+        """Return a copy with these options; what is not named stays as it is.
+
+        ``unique`` may be a `Unique`, a key, ``True`` (by kind and arguments), or ``None``/``False`` (not unique).
+        Giving ``delay_s`` clears ``run_at`` and the other way round; giving both raises `InvalidJob`.
+        """
+        changed: dict[str, object] = {
+            name: value
+            for name, value in (
+                ("delay_s", delay_s),
+                ("run_at", run_at),
+                ("priority", priority),
+                ("queue", queue),
+                ("meta", meta),
+                ("timeout_s", timeout_s),
+                ("max_attempts", max_attempts),
+                ("id", id),
+            )
+            if value is not msgspec.UNSET
+        }
+        if changed.get("delay_s") is not None and changed.get("run_at") is not None:
+            raise InvalidJob("give run_at or delay_s, not both", "/run_at")
+        if changed.get("delay_s") is not None:
+            changed["run_at"] = None
+        elif changed.get("run_at") is not None:
+            changed["delay_s"] = None
+        if not isinstance(tags, msgspec.UnsetType):
+            changed["tags"] = tuple(tags)
+        if isinstance(unique, str):
+            changed["unique"] = Unique(key=unique)
+        elif isinstance(unique, bool):
+            changed["unique"] = Unique() if unique else None
+        elif not isinstance(unique, msgspec.UnsetType):
+            changed["unique"] = unique
+        return msgspec.structs.replace(self, **changed)
+
+    @property
+    def ref(self) -> JobRef:
+        """How a store refers to this job once it has an id."""
+        return JobRef(self.tenant, self.queue, self.id)
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """All that users see of a job, in every language. Instants are the store's, in UTC."""
+
+    id: str
+    kind: str
+    args: msgspec.Raw
+    queue: str
+    priority: int
+    state: JobState
+    attempt: int
+    max_attempts: int
+    crashes: int
+    max_crashes: int
+    run_at: datetime
+    created_at: datetime
+    attempted_at: datetime | None = None
+    finished_at: datetime | None = None
+    timeout_s: float | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = {}
+    unique_key: str | None = None
+    result: msgspec.Raw | None = None
+    errors: tuple[JobError, ...] = ()
+    reason: str | None = None
+    """Why it was cancelled or is dead (``crashed``, ``attempts``, or the handler's own words)."""
+    progress: msgspec.Raw | None = None
+    cancel_requested_at: datetime | None = None
+    worker_id: str | None = None
+    tenant: str = DEFAULT_TENANT
+
+    @property
+    def ref(self) -> JobRef:
+        """How a store refers to this job."""
+        return JobRef(self.tenant, self.queue, self.id)

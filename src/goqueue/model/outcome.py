@@ -1,0 +1,70 @@
+"""What becomes of an attempt. Outcomes are values; delays are durations, never instants (workers' clocks do not count)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from goqueue.model.job import ErrorInfo, JobRef
+
+
+class Complete(msgspec.Struct, frozen=True, tag="complete"):
+    """The handler returned. ``result`` is JSON, or None for no result."""
+
+    result: bytes | None = None
+
+
+class Retry(msgspec.Struct, frozen=True, tag="retry"):
+    """The attempt failed; another may start in ``delay_s`` seconds."""
+
+    delay_s: float
+    error: ErrorInfo
+
+
+class Snooze(msgspec.Struct, frozen=True, tag="snooze"):
+    """Not now: again in ``delay_s`` seconds, no attempt spent."""
+
+    delay_s: float
+    reason: str = ""
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """The job is not wanted any more."""
+
+    reason: str = ""
+
+
+class Dead(msgspec.Struct, frozen=True, tag="dead"):
+    """The job has failed for good. ``reason`` is ``attempts``, ``not_retryable``, or the handler's own words."""
+
+    error: ErrorInfo
+    reason: str = "attempts"
+
+
+class Release(msgspec.Struct, frozen=True, tag="release"):
+    """Handed back: not started, or stopped at the end of the grace period. No attempt spent."""
+
+
+Outcome: TypeAlias = Complete | Retry | Snooze | Cancel | Dead | Release
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """An outcome, and the lease under which it was reached."""
+
+    ref: JobRef
+    fence: int
+    outcome: Outcome
+
+
+class Answer(StrEnum):
+    """What a store says to a fenced write."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    """This very write (job, fence) was applied before: a blind retry is safe."""
+    BUSY = "busy"
+    """Somebody has the row locked: try this one again alone."""
+    LOST = "lost"
+    """The lease is no longer this worker's; nothing was changed."""

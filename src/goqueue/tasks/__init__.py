@@ -1,0 +1,1 @@
+"""What users write: applications, tasks, retry policies; and how their jobs are checked and encoded."""

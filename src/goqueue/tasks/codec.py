@@ -1,0 +1,90 @@
+"""JSON in and out: faithful, bounded, or refused with a pointer to the place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from goqueue.model import limits
+from goqueue.model.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from goqueue.model.job import Json
+
+_decoder = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+_sorted_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def check_json(raw: bytes, pointer: str, bytes_max: int, *, must_be_object: bool = False) -> None:
+    """Check that encoded JSON can be stored faithfully: valid, not too large or deep, no NUL, no lone surrogate.
+
+    Raises `InvalidJob`. NUL is refused because a PostgreSQL text cannot hold it: whoever reads the job with SQL
+    would meet an error later.
+    """
+    if len(raw) > bytes_max:
+        raise InvalidJob(f"must have at most {bytes_max} bytes as JSON, has {len(raw)}", pointer)
+    if _too_deep(raw):
+        raise InvalidJob(f"must be nested at most {limits.DEPTH_MAX} deep", pointer)
+    try:
+        value = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise InvalidJob(f"must be valid JSON: {e}", pointer) from None
+    if must_be_object and not isinstance(value, dict):
+        raise InvalidJob("must be a JSON object", pointer)
+    if b"\\u0000" in raw and _has_nul(value):
+        raise InvalidJob("must not contain NUL (U+0000)", pointer)
+
+
+def encode(value: object) -> bytes:
+    """Encode to JSON. Raises `TypeError` or `ValueError` for what JSON cannot hold."""
+    return _encoder.encode(value)
+
+
+def decode(raw: bytes) -> Json:
+    """Decode JSON to plain Python values."""
+    value: Json = _decoder.decode(raw)
+    return value
+
+
+def canonical(raw: bytes) -> bytes:
+    """Return the same JSON with sorted keys and no white space: equal values give equal bytes.
+
+    Numbers keep their type: ``1`` and ``1.0`` differ.
+    """
+    return _sorted_encoder.encode(_decoder.decode(raw))
+
+
+def _too_deep(raw: bytes) -> bool:
+    # An upper bound first: few documents have many opening brackets, and only those are walked.
+    if raw.count(b"[") + raw.count(b"{") <= limits.DEPTH_MAX:
+        return False
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in raw:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in (0x5B, 0x7B):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in (0x5D, 0x7D):
+            depth -= 1
+    return deepest > limits.DEPTH_MAX
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, list):
+        return any(_has_nul(v) for v in value)
+    if isinstance(value, dict):
+        return any("\0" in k or _has_nul(v) for k, v in value.items())
+    return False
