@@ -1,0 +1,164 @@
+"""What CI runs (`make check`): named steps, one table at the end.
+
+With `CI=true` a tool that is missing fails the check. Elsewhere the last line says what did not run
+and how to run it. `python -m scripts.check lint types` runs only these steps.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = str(ROOT / ".venv" / "bin" / "python")
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+PG15_BIN = Path("/usr/lib/postgresql/15/bin")
+PG15_HINT = "apt-get install postgresql-15 (Debian 12), then `make check`"
+STORE_TESTS = ["tests", "-m", "postgres and not slow", "--ignore", "tests/acceptance"]
+OTHER_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+class Missing(Exception):
+    """A step cannot run here; the text says how to make it run."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A named command. `prepare` may install what it needs, or raise `Missing`."""
+
+    name: str
+    command: list[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one step ended."""
+
+    name: str
+    state: str
+    duration_s: float
+    note: str = ""
+
+
+def steps() -> list[Step]:
+    """All steps, cheapest first."""
+    listed = [
+        Step("lint", [PYTHON, "-m", "ruff", "check"]),
+        Step("format", [PYTHON, "-m", "ruff", "format", "--check"]),
+        Step("types", [PYTHON, "-m", "mypy"]),
+        Step("imports", [str(ROOT / ".venv/bin/lint-imports"), "--no-cache"]),
+        Step("drift", [PYTHON, "-m", "scripts.generate", "--check"]),
+    ]
+    listed += [_syntax(version) for version in OTHER_PYTHONS if _syntax_runs(version)]
+    listed += [
+        Step("tests", ["make", "--no-print-directory", "test"]),
+        Step(
+            "tests-pg15",
+            [PYTHON, "-m", "pytest", *STORE_TESTS],
+            env={"GOQUEUE_TEST_PG_BIN": str(PG15_BIN)},
+            prepare=_need_pg15,
+        ),
+    ]
+    return listed
+
+
+def main(names: list[str]) -> int:
+    """Run the steps to the end, also after a failure, and print the table."""
+    chosen = [step for step in steps() if not names or step.name in names]
+    if unknown := set(names) - {step.name for step in chosen}:
+        print(f"no such step: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    verdicts = [_run(step) for step in chosen]
+    _print_table(verdicts)
+    missing = [verdict for verdict in verdicts if verdict.state == "not run"]
+    if missing:
+        print("Not run: " + "; ".join(f"{verdict.name}: {verdict.note}" for verdict in missing))
+    failed = any(verdict.state == "FAILED" for verdict in verdicts)
+    return 1 if failed or (IN_CI and missing) else 0
+
+
+def _run(step: Step) -> Verdict:
+    print(f"\n=== {step.name}: {' '.join(step.command)}", flush=True)
+    started = time.monotonic()
+    try:
+        step.prepare()
+        # A make that runs us hands its flags down; a step is a command of its own.
+        env = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+        code = subprocess.run(step.command, cwd=ROOT, env=env | step.env, stdin=subprocess.DEVNULL).returncode
+    except Missing as missing:
+        return Verdict(step.name, "not run", time.monotonic() - started, str(missing))
+    except FileNotFoundError as error:
+        return Verdict(step.name, "not run", time.monotonic() - started, f"install {error.filename}")
+    state = "ok" if code == 0 else "FAILED"
+    return Verdict(step.name, state, time.monotonic() - started, "" if code == 0 else f"exit {code}")
+
+
+def _print_table(verdicts: list[Verdict]) -> None:
+    width = max((len(verdict.name) for verdict in verdicts), default=4)
+    print("\n" + "-" * (width + 40))
+    for verdict in verdicts:
+        duration = f"{verdict.duration_s:8.1f} s"
+        print(f"{verdict.name:<{width}}  {verdict.state:<8}{duration}  {verdict.note}".rstrip())
+    print("-" * (width + 40), flush=True)
+
+
+# -- other Pythons ---------------------------------------------------------------------------------
+
+# The tests run under one Python; the others at least have to accept every file.
+_PARSE = """
+import pathlib, sys, warnings
+warnings.simplefilter("error")
+for path in sorted(pathlib.Path("src").rglob("*.py")):
+    compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+print("Python", sys.version.split()[0], "accepts src/")
+"""
+
+
+def _syntax(version: str) -> Step:
+    return Step(f"syntax-{version}", [f"python{version}", "-I", "-c", _PARSE])
+
+
+def _syntax_runs(version: str) -> bool:
+    """Is that Python here, and does it start (a version manager's shim may not)?"""
+    command = [f"python{version}", "-I", "-c", ""]
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+# -- PostgreSQL 15 ---------------------------------------------------------------------------------
+
+
+def _need_pg15() -> None:
+    if (PG15_BIN / "postgres").exists():
+        return
+    may_install = IN_CI and os.geteuid() == 0 and shutil.which("apt-get") is not None
+    if not may_install:
+        raise Missing(PG15_HINT)
+    _apt("update")
+    _apt("install", "-y", "--no-install-recommends", "postgresql-common")
+    # The tests start their own server; the package must not start one of its own.
+    settings = Path("/etc/postgresql-common/createcluster.conf")
+    settings.write_text(settings.read_text("utf-8") + "\ncreate_main_cluster = false\n", "utf-8")
+    _apt("install", "-y", "--no-install-recommends", "postgresql-15")
+    if not (PG15_BIN / "postgres").exists():
+        raise Missing(PG15_HINT)
+
+
+def _apt(*arguments: str) -> None:
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    code = subprocess.run(["apt-get", "-qq", *arguments], env=env, timeout=600).returncode
+    if code != 0:
+        raise Missing(f"apt-get {' '.join(arguments)} failed; {PG15_HINT}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

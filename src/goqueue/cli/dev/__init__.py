@@ -1,0 +1,1 @@
+"""`goqueue dev`: everything in one terminal, with a PostgreSQL of its own."""
