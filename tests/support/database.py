@@ -1,0 +1,101 @@
+"""Databases for tests: a server for the session, a template with the schema, a copy for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from goqueue.cli.dev.embedded import EmbeddedPostgres
+
+TEMPLATE = "goqueue_template"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that the server's account can enter also when the tests run as root.
+
+    pytest's own `tmp_path` cannot be entered by others, and TMPDIR may be under root's home.
+    """
+    base = "/var/tmp" if os.geteuid() == 0 else None  # noqa: S108 - mkdtemp makes it our own
+    folder = Path(tempfile.mkdtemp(prefix="goqueue-test-", dir=base))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bin_dir() -> Path | None:
+    """Another PostgreSQL than the embedded one, if the environment names its folder."""
+    named = os.environ.get("GOQUEUE_TEST_PG_BIN")
+    return Path(named) if named else None
+
+
+@contextmanager
+def running_server() -> Iterator[EmbeddedPostgres]:
+    """A server of the tests' own, thrown away afterwards."""
+    with (
+        temporary_folder() as folder,
+        EmbeddedPostgres(folder / "server", bin_dir=bin_dir(), durable=False) as server,
+    ):
+        yield server
+
+
+def prepare_template(url: str) -> None:
+    """Bring the schema into the database that the tests' databases are copied from."""
+    try:
+        wiring = importlib.import_module("goqueue.wiring")
+    except ModuleNotFoundError as error:
+        if error.name != "goqueue.wiring":
+            raise
+        return  # no store yet: the template stays empty
+    outcome = wiring.migrate(url)
+    if inspect.iscoroutine(outcome):
+        asyncio.run(outcome)
+
+
+def make_template(server: EmbeddedPostgres) -> str:
+    """Make the template once for a session; its name."""
+    with _administrator(server) as connection:
+        connection.execute(_statement("CREATE DATABASE {}", TEMPLATE))
+    prepare_template(server.url_for(TEMPLATE))
+    return TEMPLATE
+
+
+@contextmanager
+def temporary_database(server: EmbeddedPostgres, template: str = "template1") -> Iterator[str]:
+    """The url of a database of its own, dropped afterwards whoever is still connected."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with _administrator(server) as connection:
+        # For a small template on a server without fsync, copying files is several times as fast.
+        connection.execute(_statement("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template))
+    try:
+        yield server.url_for(name)
+    finally:
+        with _administrator(server) as connection:
+            connection.execute(_statement("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
+
+
+@contextmanager
+def _administrator(server: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
+    # A test may have killed or stopped the server: the next one finds it running again.
+    if not server.is_running():
+        server.start()
+    url = server.url_for("postgres")
+    with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        yield connection
+
+
+def _statement(text: str, *names: str) -> sql.Composed:
+    return sql.SQL(text).format(*map(sql.Identifier, names))
