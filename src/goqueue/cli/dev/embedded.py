@@ -69,6 +69,9 @@ VOLATILE_SETTINGS: Final[Mapping[str, str]] = {
     "full_page_writes": "off",
 }
 
+# Guards of ours whose server others still use: kept, so that they are not reported as forgotten.
+_LEFT_BEHIND: Final[list[subprocess.Popen[bytes]]] = []
+
 
 class EmbeddedFailed(ConfigurationError):
     """The embedded PostgreSQL did not start or stop; the message has the end of its log."""
@@ -237,17 +240,24 @@ class EmbeddedPostgres:
             if guard.try_lock(descriptor, fcntl.LOCK_EX):
                 stopped = self._stop_server()
             elif guard.try_lock(descriptor, fcntl.LOCK_SH):
-                return  # in use elsewhere; the guard stays with the server
+                if self._guard is not None:  # it stays with the server, and dies after it
+                    _LEFT_BEHIND.append(self._guard)
+                    self._guard = None
+                return
             else:
                 stopped = self._is_gone(guard.FAST_S + guard.IMMEDIATE_S + guard.KILL_S)
         finally:
             os.close(descriptor)
+        self._reap_guard()
+        if not stopped:
+            raise EmbeddedFailed(f"PostgreSQL in {self.data_dir} did not stop\n{self._log_tail()}")
+
+    def _reap_guard(self) -> None:
+        """Wait for the end of a guard whose server has ended."""
         if self._guard is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._guard.wait(guard.KILL_S * 2)
             self._guard = None
-        if not stopped:
-            raise EmbeddedFailed(f"PostgreSQL in {self.data_dir} did not stop\n{self._log_tail()}")
 
     def _stop_server(self) -> bool:
         if guard.is_free(self._lock_path(guard.CLUSTER)):
@@ -368,6 +378,7 @@ class EmbeddedPostgres:
         return started.poll() is None
 
     def _start_guard(self, command: list[str], account: Account, *, adopt: int | None) -> subprocess.Popen[bytes]:
+        self._reap_guard()
         spec: guard.Spec = {
             "home": str(self.data_dir),
             "command": command,

@@ -141,8 +141,12 @@ def _spawn(spec: Spec, cluster: str) -> tuple[int, Callable[[], object]]:
 
 
 def _adopt(pid: int, cluster: str) -> tuple[int, Callable[[], object]]:
-    lock = open_lock(cluster)
-    return pid, lambda: fcntl.flock(lock, fcntl.LOCK_EX)
+    def wait() -> None:
+        lock = open_lock(cluster)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.close(lock)
+
+    return pid, wait
 
 
 if __name__ == "__main__":
