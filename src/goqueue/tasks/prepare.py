@@ -73,7 +73,7 @@ def prepare(job: NewJob[R], tenant: str | None = None) -> NewJob[R]:
 
 def check_id(value: str, pointer: str = "/id") -> str:
     """Return the canonical text of a UUIDv7, or raise `InvalidJob`."""
-    from uuid import UUID  # noqa: PLC0415  rarely needed
+    from uuid import UUID  # rarely needed
 
     try:
         parsed = UUID(value)
@@ -86,7 +86,8 @@ def check_id(value: str, pointer: str = "/id") -> str:
 
 def unique_digest(job: NewJob[R]) -> bytes:
     """Return the SHA-256 (32 bytes) of the job's unique key: its explicit key, else kind and canonical arguments."""
-    assert job.unique is not None
+    if job.unique is None:
+        raise InvalidJob("has no unique key", "/unique")
     if job.unique.key is not None:
         source = b"key\0" + job.unique.key.encode()
     else:
@@ -120,7 +121,12 @@ def _integer(value: int, pointer: str, low: int, high: int) -> None:
 
 
 def _number(value: float, pointer: str, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
         raise InvalidJob(f"must be a number from {low:g} to {high:g}", pointer)
 
 
@@ -159,7 +165,9 @@ def _unique(unique: Unique) -> None:
             raise InvalidJob("must not be empty", "/unique/key")
     for i, state in enumerate(unique.final_states):
         if state not in FINAL_STATES:
-            raise InvalidJob("may only add completed, cancelled or dead: the other states always hold", f"/unique/final_states/{i}")
+            raise InvalidJob(
+                "may only add completed, cancelled or dead: the other states always hold", f"/unique/final_states/{i}"
+            )
     if unique.window_s is not None:
         if not unique.final_states:
             raise InvalidJob("needs final_states: it is how long a final state holds the key", "/unique/window_s")

@@ -1,0 +1,1 @@
+"""Clients: `AsyncClient`, written by hand, and `Client`, generated from it. Over a store or over HTTP."""

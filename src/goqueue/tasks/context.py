@@ -1,0 +1,164 @@
+"""`Context`: what a handler can know and do about the job that it runs."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import msgspec
+
+from goqueue.model import limits
+from goqueue.model.errors import InvalidInput
+from goqueue.tasks import encoding
+from goqueue.tasks.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+    from datetime import datetime
+
+    from goqueue.model.job import NewJob
+    from goqueue.model.lease import Lease
+    from goqueue.model.query import Enqueued
+
+State = TypeVar("State", covariant=True)
+T = TypeVar("T")
+
+in_handler: ContextVar[bool] = ContextVar("goqueue_in_handler", default=False)
+"""True while a handler runs in this context. The engine sets it; ``Job.result()`` reads it to refuse a deadlock."""
+
+_meta_decoder = msgspec.json.Decoder(dict[str, str])
+
+
+class ContextPort(Protocol):
+    """What a worker does for the contexts of its handlers: one object per process, the lease says for which job."""
+
+    def cancelled(self, lease: Lease) -> bool:
+        """Tell whether somebody wants this job cancelled, or its lease is lost. Must be callable from any thread."""
+        ...
+
+    def progress(self, lease: Lease, value: bytes) -> None:
+        """Keep the encoded value for the next beat. Must be callable from any thread."""
+        ...
+
+    async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
+        """Store prepared jobs, only while the lease is valid; else raise `LeaseLost`."""
+        ...
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        """Run ``work`` on the worker's event loop and wait for it, from a handler that has a thread to itself."""
+        ...
+
+
+class Context(Generic[State]):
+    """Handed to a handler whose first parameter is annotated with it.
+
+    ``State`` is what the application's lifespan yields. The properties never do I/O.
+    """
+
+    __slots__ = ("_lease", "_port", "state")
+
+    def __init__(self, lease: Lease, port: ContextPort, state: State) -> None:
+        self._lease = lease
+        self._port = port
+        self.state = state
+
+    @property
+    def job_id(self) -> str:
+        """The job's id, a UUIDv7."""
+        return self._lease.id
+
+    @property
+    def kind(self) -> str:
+        """The job's kind."""
+        return self._lease.kind
+
+    @property
+    def queue(self) -> str:
+        """The queue it was claimed from."""
+        return self._lease.queue
+
+    @property
+    def tenant(self) -> str:
+        """The tenant it belongs to."""
+        return self._lease.tenant
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt; the first is 1."""
+        return self._lease.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """After this many attempts the job is dead."""
+        return self._lease.max_attempts
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The job's tags."""
+        return self._lease.tags
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """The job's meta; a fresh copy at each call."""
+        raw = self._lease.meta
+        return _meta_decoder.decode(raw) if raw else {}
+
+    @property
+    def created_at(self) -> datetime:
+        """When the job was enqueued, by the store's clock."""
+        return self._lease.created_at
+
+    @property
+    def run_at(self) -> datetime:
+        """When this attempt was due, by the store's clock."""
+        return self._lease.run_at
+
+    @property
+    def idempotency_token(self) -> str:
+        """The same text at every attempt of this job, and of no other job.
+
+        Give it to services that refuse to do one thing twice: a worker can crash after your effect and before the job
+        is settled, and then the handler runs again.
+        """
+        return self._lease.id
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants this job cancelled, or the lease is lost: what it does further is for nothing.
+
+        An async handler is also sent ``CancelledError``; a plain function has to look here.
+        """
+        return self._port.cancelled(self._lease)
+
+    def progress(self, value: object) -> None:
+        """Say how far the job is: any JSON value of at most 4,096 bytes. Travels with the worker's next beat.
+
+        Only the last value before a beat is kept. Raises `InvalidInput` for a value that cannot be stored.
+        """
+        self._port.progress(self._lease, encoding.encode(value, "/progress", limits.PROGRESS_BYTES_MAX, InvalidInput))
+
+    async def enqueue(self, job: NewJob[object]) -> Enqueued:
+        """Store another job, only if this attempt still owns its own: a zombie's children are refused (`LeaseLost`).
+
+        From a plain function: ``ctx.run(ctx.enqueue(job))``.
+        """
+        return (await self.enqueue_many((job,)))[0]
+
+    async def enqueue_many(self, jobs: Iterable[NewJob[object]]) -> list[Enqueued]:
+        """Store other jobs, all or none; at most `limits.BATCH_MAX` of them. Answers in their order.
+
+        They belong to the tenant of this job.
+        """
+        ready: list[NewJob[object]] = []
+        for job in jobs:
+            if len(ready) == limits.BATCH_MAX:
+                raise InvalidInput(f"takes at most {limits.BATCH_MAX} jobs at once", "/jobs")
+            ready.append(prepare(job, self._lease.tenant))
+        return await self._port.enqueue(self._lease, ready) if ready else []
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        """Await ``work`` on the worker's event loop from a plain function in its thread, and return the result."""
+        return self._port.run(work)
+
+    def __repr__(self) -> str:
+        return f"<Context {self.kind} {self.job_id} attempt {self.attempt} of {self.max_attempts}>"

@@ -1,0 +1,149 @@
+"""`Task`: a function that can be stored as a job. A definition; it does no I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, TypeAlias, TypeVar
+
+import msgspec
+
+from goqueue.model import limits
+from goqueue.model.errors import DefinitionError, InvalidJob
+from goqueue.model.job import DEFAULT_QUEUE, NewJob, Unique
+from goqueue.tasks import encoding
+from goqueue.tasks.prepare import prepare
+from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
+from goqueue.tasks.signature import Signature, UnresolvedAnnotation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+Call = ParamSpec("Call")
+R = TypeVar("R", covariant=True)
+Returned = TypeVar("Returned", covariant=True)
+
+RunIn: TypeAlias = Literal["auto", "process"]
+"""``auto``: async functions on the event loop, plain ones in a thread. ``process``: in a child process."""
+
+
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a definition says about its jobs; ``NewJob.options`` overrides it for one job."""
+
+    queue: str = DEFAULT_QUEUE
+    priority: int = limits.PRIORITY_DEFAULT
+    max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
+    max_crashes: int = limits.MAX_CRASHES_DEFAULT
+    timeout_s: float | None = None
+    unique: Unique | bool | str | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = {}
+    retry: RetryPolicy = DEFAULT_RETRY
+    run_in: RunIn = "auto"
+
+
+class Task(Generic[P, R]):
+    """A definition: ``task.job(...)`` builds a job of it. ``P`` are its arguments, ``R`` is its result.
+
+    Made by ``@app.task``. Calling what the decorator returns runs the function, here and now.
+    """
+
+    def __init__(self, function: Callable[..., object], kind: str, options: TaskOptions) -> None:
+        _check_function(function, kind)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]  # mypy wants self callable: the subclass is
+        if options.run_in not in ("auto", "process"):
+            raise DefinitionError(f"task {kind!r}: run_in must be 'auto' or 'process', is {options.run_in!r}")
+        self.function = function
+        self.kind = kind
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.run_in: RunIn = options.run_in
+        self.retry = options.retry
+        self._template: NewJob[R] = _template(kind, options)
+        self._signature: Signature | None = None
+        # A name that is not found is perhaps defined further down in the module: `signature` asks again.
+        with contextlib.suppress(UnresolvedAnnotation):
+            self._signature = Signature(function, kind)
+
+    @property
+    def signature(self) -> Signature:
+        """Its parameters as a codec. Raises `DefinitionError` for annotations that cannot be resolved."""
+        if self._signature is None:
+            self._signature = Signature(self.function, self.kind)
+        return self._signature
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether the function takes a `Context` as its first argument."""
+        return self.signature.wants_context
+
+    @property
+    def returns(self) -> object:
+        """The annotated type of the result; None if there is no annotation."""
+        return self.signature.returns
+
+    @property
+    def queue(self) -> str:
+        """The queue that its jobs go to unless they say otherwise."""
+        return self._template.queue
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
+        """Build a job with these arguments. Nothing is stored: give it to a client.
+
+        Raises `InvalidArguments` for what does not fit the signature or cannot be kept as JSON.
+        """
+        signature = self._signature or self.signature
+        return msgspec.structs.replace(self._template, args=signature.encode(args, kwargs), returns=signature.returns)
+
+    def decode(self, args: bytes) -> dict[str, object]:
+        """Decode stored arguments to keyword arguments for `function`. Raises `InvalidArguments`."""
+        return (self._signature or self.signature).decode(args)
+
+    def encode_result(self, value: object) -> bytes | None:
+        """Encode what `function` returned; None for no result. Raises `InvalidInput` if it cannot be kept."""
+        return encoding.encode_result(value)
+
+    def decode_result(self, raw: bytes | None) -> object:
+        """Decode a stored result to the annotated type. Raises `msgspec.MsgspecError`."""
+        return None if raw is None else encoding.decode_as(raw, self.returns)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.kind}>"
+
+
+class CallableTask(Task[P, R], Generic[P, R, Call, Returned]):
+    """What ``@app.task`` makes of a function: a `Task` that still can be called with the function's own signature."""
+
+    function: Callable[Call, Returned]  # type: ignore[assignment]  # narrower than Callable[..., object]
+
+    def __call__(self, *args: Call.args, **kwargs: Call.kwargs) -> Returned:
+        """Run the function here and now, as if it were not a task."""
+        return self.function(*args, **kwargs)
+
+
+def _check_function(function: Callable[..., object], kind: str) -> None:
+    if not inspect.isroutine(function):
+        raise DefinitionError(f"task {kind!r}: must be a function, is {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"task {kind!r}: must return its result, not yield")
+
+
+def _template(kind: str, options: TaskOptions) -> NewJob[R]:
+    """A job without arguments, with every option checked: copied for each real one."""
+    job: NewJob[R] = NewJob(
+        kind=kind,
+        queue=options.queue,
+        priority=options.priority,
+        max_attempts=options.max_attempts,
+        max_crashes=options.max_crashes,
+        timeout_s=options.timeout_s,
+        tags=tuple(options.tags),
+        meta=options.meta,
+    )
+    try:
+        job = job.options(unique=options.unique)
+        prepare(job)
+    except InvalidJob as e:
+        raise DefinitionError(f"task {kind!r}: {e}") from None
+    return job
