@@ -86,13 +86,14 @@ def main(names: list[str]) -> int:
 
 
 def _run(step: Step) -> Verdict:
-    print(f"\n=== {step.name}: {' '.join(step.command)}", flush=True)
+    shown = " ".join(step.command).split("\n", 1)[0]
+    print(f"\n=== {step.name}: {shown}", flush=True)
     started = time.monotonic()
     try:
         step.prepare()
         # A make that runs us hands its flags down; a step is a command of its own.
         env = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
-        code = subprocess.run(step.command, cwd=ROOT, env=env | step.env, stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(step.command, cwd=ROOT, env={**env, **step.env}, stdin=subprocess.DEVNULL).returncode
     except Missing as missing:
         return Verdict(step.name, "not run", time.monotonic() - started, str(missing))
     except FileNotFoundError as error:
@@ -127,7 +128,9 @@ def _syntax(version: str) -> Step:
 
 
 def _syntax_runs(version: str) -> bool:
-    """Is that Python here, and does it start (a version manager's shim may not)?"""
+    """Is that another Python, here, and does it start (a version manager's shim may not)?"""
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return False
     command = [f"python{version}", "-I", "-c", ""]
     if shutil.which(command[0]) is None:
         return False

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "dev.txt": ["--extra", "all", "--group", "dev"],
-    "lock.txt": ["--only-group", "lock"],
+    "lock.txt": ["--group", "lock"],
 }
 
 
