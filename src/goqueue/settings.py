@@ -79,5 +79,22 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: Annotated[float, _number(0.1, 600, "deadline of one request")] = 20.0
     key_wait_s: Annotated[float, _number(0.05, 60, "for a unique key in an open transaction, before 503 key_busy")] = 5.0
     gather_max: Annotated[int, _number(1, limits.BATCH_MAX, "concurrent submissions gathered into one statement")] = 256
+    submissions_waiting_max: Annotated[int, _number(1, 1_000_000, "submissions that wait for the store; beyond that 503")] = 5_000
     idempotency_ttl_s: Annotated[float, _number(60, 2.7e6, "an Idempotency-Key is remembered this long")] = 86_400.0
     ready_s: Annotated[float, _number(0.1, 60, "/readyz asks the store when its last answer is older than this")] = 2.0
+    header_bytes_max: Annotated[int, _number(1024, 1 << 20, "request line and headers of one request")] = 64 * 1024
+    header_timeout_s: Annotated[float, _number(0.1, 600, "for a connection to send the headers of its next request")] = 60.0
+    grace_s: Annotated[float, _number(0, 600, "for requests that are under way to finish at a stop")] = 10.0
+
+
+class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a client sends again and waits."""
+
+    enqueue_tries: Annotated[int, _number(1, 20, "of one enqueue whose answer was lost, the first included")] = 5
+    change_tries: Annotated[int, _number(1, 20, "of a change of a job whose row is locked, the first included")] = 5
+    retry_base_s: Annotated[float, _number(0, 60, "pause before the second try; doubles, a random part of it is waited")] = 0.1
+    retry_cap_s: Annotated[float, _number(0, 600, "longest such pause")] = 2.0
+    wait_min_s: Annotated[float, _number(0.001, 10, "result(): before the first look; doubles from look to look")] = 0.01
+    wait_max_s: Annotated[float, _number(0.001, 60, "result(): longest time between two looks")] = 0.5
+    exists_polls: Annotated[int, _number(1, 1_000, "result(): looks before asking whether the job exists at all")] = 8
+    wait_unavailable_s: Annotated[float, _number(0, 3600, "result(): a store may be away this long before it raises")] = 60.0

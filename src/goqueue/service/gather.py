@@ -1,0 +1,138 @@
+"""Concurrent submissions become few statements: what arrives while a batch is in flight goes with the next one.
+
+Group commit without a timer: an idle server stores a lone job at once, a busy one fills its batches by itself. Only
+*plain* submissions come here (no unique key, an id of our own making): such an insert waits for nobody's lock, so one
+request cannot hold up the others of its batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from goqueue.model.errors import GoQueueError, StoreUnavailable, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from goqueue.model.job import NewJob
+    from goqueue.model.query import Enqueued
+    from goqueue.store.port import JobStore
+
+    Waiter = asyncio.Future[Enqueued]
+
+
+async def store_each(
+    store: JobStore, jobs: Sequence[NewJob[object]], *, retry: bool = False
+) -> list[Enqueued | Exception]:
+    """Store ``jobs`` in as few statements as they allow; an item that the store refuses gets its own error.
+
+    A failing statement is split in halves until the bad item stands alone. When the store is unavailable there is
+    nothing to find by splitting: all of the batch get that error.
+    """
+    try:
+        return list(await store.enqueue(jobs, retry))
+    except Unavailable as e:
+        return [e] * len(jobs)
+    except Exception as e:  # whatever it is, it belongs to the item that caused it
+        if len(jobs) == 1:
+            return [e]
+    middle = len(jobs) // 2
+    # The failed statement stored nothing, but an error that we do not know proves little: ask as one who asks again.
+    first = await store_each(store, jobs[:middle], retry=True)
+    return first + await store_each(store, jobs[middle:], retry=True)
+
+
+class Gatherer:
+    """Gathers single jobs into batches of at most ``batch_max``; at most ``in_flight_max`` are in the store at once.
+
+    At most ``waiting_max`` jobs wait; beyond that `submit` raises `StoreUnavailable` at once. ``heard`` is told of
+    each answer (True) and of each failure to get one (False).
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        batch_max: int,
+        waiting_max: int,
+        in_flight_max: int = 2,
+        heard: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._batch_max = batch_max
+        self._waiting_max = waiting_max
+        self._in_flight_max = in_flight_max
+        self._heard = heard
+        self._waiting: deque[tuple[NewJob[object], Waiter]] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit(self, job: NewJob[object]) -> Enqueued:
+        """Store one job; return when its batch has been committed.
+
+        Raises what the store raised for this very job. A caller that gives up (is cancelled) before its batch left
+        has stored nothing; later it has.
+        """
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
+        if len(self._waiting) >= self._waiting_max:
+            raise StoreUnavailable(f"{self._waiting_max} submissions wait for the store already; try again later")
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, waiter))
+        if len(self._flights) < self._in_flight_max:
+            flight = asyncio.create_task(self._fly(), name="goqueue.gather")
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+        return await waiter
+
+    async def close(self, grace_s: float) -> None:
+        """Take no more, let what waits be stored for ``grace_s`` seconds, then fail what is left. Idempotent."""
+        self._closed = True
+        if self._flights:
+            _, late = await asyncio.wait(self._flights, timeout=grace_s)
+            for flight in late:
+                flight.cancel()
+            if late:
+                await asyncio.wait(late, timeout=grace_s)
+        while self._waiting:
+            _, waiter = self._waiting.popleft()
+            _fail(waiter, StoreUnavailable("the server stopped before this job was stored"))
+
+    async def _fly(self) -> None:
+        while batch := self._next_batch():
+            try:
+                answers = await store_each(self._store, [job for job, _ in batch])
+            except BaseException:
+                # Only a cancellation comes here. Nobody may be left waiting for an answer that will not come.
+                for _, waiter in batch:
+                    _fail(waiter, StoreUnavailable("the server stopped before the store answered"))
+                raise
+            self._heard(not any(isinstance(answer, Unavailable) for answer in answers))
+            for (_, waiter), answer in zip(batch, answers, strict=True):
+                if isinstance(answer, Exception):
+                    _fail(waiter, answer)
+                elif not waiter.done():
+                    waiter.set_result(answer)
+
+    def _next_batch(self) -> list[tuple[NewJob[object], Waiter]]:
+        batch: list[tuple[NewJob[object], Waiter]] = []
+        while self._waiting and len(batch) < self._batch_max:
+            item = self._waiting.popleft()
+            if not item[1].done():  # its caller has given up
+                batch.append(item)
+        return batch
+
+
+def _fail(waiter: Waiter, error: Exception) -> None:
+    if waiter.done():
+        return
+    if isinstance(error, GoQueueError):
+        # One instance raised in many tasks would grow one shared traceback.
+        copy = error.__class__.__new__(error.__class__)
+        copy.__dict__.update(error.__dict__)
+        copy.args = error.args
+        copy.__cause__ = error
+        error = copy
+    waiter.set_exception(error)
