@@ -25,7 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 Files: TypeAlias = Mapping[str, str]
 Generator: TypeAlias = Callable[[], Files]
 
-GENERATORS: list[Generator] = []
+
+def sync_code() -> Files:
+    """The sync half of clients and stores, from the async half."""
+    from scripts.unasync import files
+
+    return files()
+
+
+GENERATORS: list[Generator] = [sync_code]
 
 
 def main(arguments: list[str]) -> int:

@@ -5,7 +5,7 @@
     ├── InvalidInput                InvalidJob · InvalidArguments · InvalidQuery · IdempotencyMismatch
     ├── DefinitionError             DuplicateTask · UnknownTask
     ├── NotFound                    JobNotFound
-    ├── Conflict                    UniqueConflict · IdConflict · WrongState · SerializationConflict
+    ├── Conflict                    UniqueConflict · IdConflict · PartlyEnqueued · WrongState · SerializationConflict
     ├── AccessError                 Unauthenticated · PermissionDenied
     ├── Unavailable                 StoreUnavailable · KeyBusy
     ├── SchemaError                 SchemaMissing · SchemaOutdated · SchemaTooNew
@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from goqueue.model.job import JobError
 
@@ -150,6 +150,20 @@ class IdConflict(Conflict):
     """A different job with this id exists already."""
 
     code = "id_conflict"
+
+
+class PartlyEnqueued(Conflict):
+    """Some jobs of an ``enqueue_many`` met a conflict; the others are stored.
+
+    ``ids`` has the ids of the jobs in their order, None where there was a conflict; ``conflicts`` has these by position.
+    """
+
+    code = "partly_enqueued"
+
+    def __init__(self, message: str, ids: Sequence[str | None], conflicts: Mapping[int, Conflict]) -> None:
+        super().__init__(message)
+        self.ids = tuple(ids)
+        self.conflicts = dict(conflicts)
 
 
 class WrongState(Conflict):

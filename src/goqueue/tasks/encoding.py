@@ -60,7 +60,7 @@ def decode_as(raw: bytes, wanted: object) -> object:
 
 def decoder(wanted: object) -> msgspec.json.Decoder[object]:
     """Return a decoder to the type ``wanted``. Raises `TypeError` for a type that msgspec cannot decode to."""
-    made: msgspec.json.Decoder[object] = msgspec.json.Decoder(wanted, dec_hook=_from_plain)  # type: ignore[arg-type]  # any annotation
+    made: msgspec.json.Decoder[object] = msgspec.json.Decoder(wanted, dec_hook=_from_plain)
     return made
 
 

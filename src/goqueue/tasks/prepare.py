@@ -120,7 +120,7 @@ def _integer(value: int, pointer: str, low: int, high: int) -> None:
         raise InvalidJob(f"must be a whole number from {low} to {high}", pointer)
 
 
-def _number(value: float, pointer: str, low: float, high: float) -> None:
+def _number(value: object, pointer: str, low: float, high: float) -> None:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)

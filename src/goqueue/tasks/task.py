@@ -115,7 +115,7 @@ class Task(Generic[P, R]):
 class CallableTask(Task[P, R], Generic[P, R, Call, Returned]):
     """What ``@app.task`` makes of a function: a `Task` that still can be called with the function's own signature."""
 
-    function: Callable[Call, Returned]  # type: ignore[assignment]  # narrower than Callable[..., object]
+    function: Callable[Call, Returned]
 
     def __call__(self, *args: Call.args, **kwargs: Call.kwargs) -> Returned:
         """Run the function here and now, as if it were not a task."""

@@ -1,0 +1,367 @@
+"""`AsyncClient`: stores jobs, finds them, changes them, waits for their results.
+
+It knows no store by name: it is made with a function that makes one. `goqueue.wiring` does that for users, from a URL.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+
+from goqueue.client import results
+from goqueue.client._async.job import AsyncJob
+from goqueue.client._async.primitives import Lock, sleep
+from goqueue.client._async.waiter import Waiter
+from goqueue.model import limits
+from goqueue.model.errors import (
+    ClientClosed,
+    Conflict,
+    DefinitionError,
+    GoQueueError,
+    IdConflict,
+    InvalidInput,
+    PartlyEnqueued,
+    StoreUnavailable,
+    UniqueConflict,
+)
+from goqueue.model.job import DEFAULT_TENANT, NewJob
+from goqueue.model.query import (
+    CancelJobs,
+    ChangeStatus,
+    DeleteJobs,
+    EnqueueStatus,
+    Filter,
+    RetryJobs,
+    Selection,
+)
+from goqueue.settings import ClientSettings
+from goqueue.tasks.prepare import check_id, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Self
+
+    from goqueue.client._async.transactions import AsyncTransactions
+    from goqueue.model.job import JobRecord, JobRef
+    from goqueue.model.query import Change, Count, Enqueued
+    from goqueue.model.state import JobState
+    from goqueue.store.jobs_async import AsyncJobStore
+    from goqueue.tasks.app import GoQueue
+
+R = TypeVar("R")
+
+
+class AsyncJobPage(msgspec.Struct, frozen=True):
+    """Jobs, newest first. ``next_page_token`` is empty on the last page; a page may be short and still have one."""
+
+    jobs: list[AsyncJob[Any]]
+    next_page_token: str
+
+
+class AsyncClient:
+    """A client of one store. Opens it at its first use; after `close` every call raises `ClientClosed`.
+
+    ``app`` is only asked for the result types of jobs that are looked up by id; enqueueing needs none.
+    Safe to share between all tasks of one event loop (`AsyncClient`) or all threads of a process (`Client`).
+    """
+
+    def __init__(
+        self,
+        app: GoQueue | None = None,
+        *,
+        connect: Callable[[], AsyncJobStore],
+        transactions: AsyncTransactions | None = None,
+        tenant: str = DEFAULT_TENANT,
+        settings: ClientSettings | None = None,
+    ) -> None:
+        self._app = app
+        self._connect = connect
+        self._transactions = transactions
+        self._tenant = tenant
+        self._settings = settings or ClientSettings()
+        self._store: AsyncJobStore | None = None
+        self._opening = Lock()
+        self._closed = False
+        self._waiter = Waiter(self._open, self._settings)
+
+    # -- enqueue ------------------------------------------------------------------------------------
+
+    async def enqueue(self, job: NewJob[R], *, conn: object = None) -> AsyncJob[R]:
+        """Store a job and return its handle. When this returns the job is durable.
+
+        With ``conn``, a connection of your own, the job is part of the transaction that it is in: it exists when you
+        commit. Without, an answer that was lost is asked for again under the same id: never a second job.
+
+        Raises `InvalidJob` for what cannot be stored, `UniqueConflict` if another job holds the key and the job says
+        ``reject``, `IdConflict` if there is another job with the id you gave, `StoreUnavailable`.
+        """
+        handle = (await self._enqueue_batch([job], conn))[0]
+        if isinstance(handle, Conflict):
+            raise handle
+        return handle
+
+    async def enqueue_many(self, jobs: Iterable[NewJob[R]], *, conn: object = None) -> list[AsyncJob[R]]:
+        """Store any number of jobs, 1,000 in a statement, and return their handles in order.
+
+        Each 1,000 is stored whole or not at all. Raises like `enqueue`; for jobs that meet a conflict
+        `PartlyEnqueued`, after all others are stored.
+        """
+        source = iter(jobs)
+        stored: list[AsyncJob[R] | Conflict] = []
+        while batch := list(islice(source, limits.BATCH_MAX)):
+            try:
+                stored += await self._enqueue_batch(batch, conn)
+            except GoQueueError as e:
+                if stored:
+                    e.add_note(f"The first {len(stored)} jobs of this enqueue_many are stored.")
+                raise
+        conflicts = {i: handle for i, handle in enumerate(stored) if isinstance(handle, Conflict)}
+        if conflicts:
+            ids = [None if isinstance(handle, Conflict) else handle.id for handle in stored]
+            raise PartlyEnqueued(results.first_conflict(conflicts), ids, conflicts)
+        return cast("list[AsyncJob[R]]", stored)
+
+    async def _enqueue_batch(self, jobs: Sequence[NewJob[R]], conn: object) -> list[AsyncJob[R] | Conflict]:
+        self._refuse_closed()
+        ready = [prepare(job, self._tenant) for job in jobs]
+        answers = await (self._send(ready) if conn is None else self._require_transactions().enqueue(conn, ready))
+        handles = [self._handle(job, answer) for job, answer in zip(ready, answers, strict=True)]
+        # An id of our own making cannot be that of another job; one of the caller's can.
+        doubtful = [
+            i
+            for i, answer in enumerate(answers)
+            if answer.status is EnqueueStatus.EXISTS and jobs[i].id and conn is None
+        ]
+        if doubtful:
+            await self._compare(ready, handles, doubtful)
+        return handles
+
+    async def _send(self, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
+        """Enqueue, and ask again under the same ids when the answer was lost: the commit may have been made."""
+        tries = 0
+        while True:
+            try:
+                store = await self._open()
+                return await store.enqueue(jobs, retry=tries > 0)
+            except StoreUnavailable:
+                tries += 1
+                if tries >= self._settings.enqueue_tries:
+                    raise
+            await sleep(results.pause_s(self._settings, tries))
+
+    async def _compare(
+        self, jobs: Sequence[NewJob[R]], handles: list[AsyncJob[R] | Conflict], positions: Sequence[int]
+    ) -> None:
+        store = await self._open()
+        records = await store.get(self._tenant, [jobs[i].id for i in positions])
+        for i, record in zip(positions, records, strict=True):
+            if record is None or not results.same_job(jobs[i], record):
+                handles[i] = IdConflict(f"there is another job with the id {jobs[i].id}")
+
+    def _handle(self, job: NewJob[R], answer: Enqueued) -> AsyncJob[R] | Conflict:
+        if answer.status is EnqueueStatus.REJECTED:
+            return UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+        return AsyncJob(
+            self,
+            answer.ref,
+            returns=job.returns,
+            deduplicated=answer.status in (EnqueueStatus.DUPLICATE, EnqueueStatus.REPLACED),
+            created_at=answer.created_at,
+            run_at=answer.run_at,
+        )
+
+    def _require_transactions(self) -> AsyncTransactions:
+        if self._transactions is None:
+            raise InvalidInput(
+                "this client cannot enqueue on your connection: only PostgreSQL can, over a URL of its own", "/conn"
+            )
+        return self._transactions
+
+    # -- find ---------------------------------------------------------------------------------------
+
+    async def get(self, id: str) -> AsyncJob[Any]:
+        """Return the handle of a job by its id. Raises `JobNotFound`."""
+        return self._found(await self._record(check_id(id)))
+
+    async def find(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        states: Sequence[JobState | str] = (),
+        queues: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int = limits.PAGE_SIZE_DEFAULT,
+        page_token: str = "",
+    ) -> AsyncJobPage:
+        """Return one page of the jobs for which all conditions hold, newest first. ``tags``: jobs that have every one.
+
+        Raises `InvalidQuery`.
+        """
+        asked = results.query(
+            tenant=self._tenant,
+            ids=ids,
+            states=states,
+            queues=queues,
+            kinds=kinds,
+            tags=tags,
+            created_after=created_after,
+            created_before=created_before,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        store = await self._open()
+        page = await store.find(asked)
+        return AsyncJobPage([self._found(record) for record in page.jobs], page.next_before_id or "")
+
+    async def iterate(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        states: Sequence[JobState | str] = (),
+        queues: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> AsyncIterator[AsyncJob[Any]]:
+        """Yield every job for which all conditions hold, newest first, page by page. Conditions as in `find`."""
+        token = ""
+        while True:
+            page = await self.find(
+                ids=ids,
+                states=states,
+                queues=queues,
+                kinds=kinds,
+                tags=tags,
+                created_after=created_after,
+                created_before=created_before,
+                page_size=limits.PAGE_SIZE_MAX,
+                page_token=token,
+            )
+            for job in page.jobs:
+                yield job
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def counts(self, *, queues: Sequence[str] = (), states: Sequence[JobState] = ()) -> list[Count]:
+        """Count the jobs that are not final per queue and state; exact up to 10,000, an estimate beyond."""
+        store = await self._open()
+        return await store.count(Filter(tenant=self._tenant, queues=tuple(queues), states=tuple(states)))
+
+    # -- change -------------------------------------------------------------------------------------
+
+    async def cancel(self, id: str, *, reason: str = "") -> ChangeStatus:
+        """Cancel a waiting job at once (``changed``), ask a running one to stop (``requested``).
+
+        ``unchanged`` if it is cancelled already. Raises `JobNotFound`, `WrongState`, `Unavailable` for a locked job.
+        """
+        return await self._change(id, "cancel", CancelJobs(reason))
+
+    async def retry(self, id: str) -> ChangeStatus:
+        """Make a final job ready again, with at least one more attempt, and a waiting one due now.
+
+        Raises `JobNotFound`, `WrongState`, `UniqueConflict` if another job holds its key now, `Unavailable`.
+        """
+        return await self._change(id, "retry", RetryJobs())
+
+    async def delete(self, id: str) -> None:
+        """Remove a job that does not run, with all that is known of it.
+
+        Raises `JobNotFound`, `WrongState` for a running job, `Unavailable` for a locked one.
+        """
+        await self._change(id, "delete", DeleteJobs())
+
+    async def _change(self, id: str, what: str, change: Change) -> ChangeStatus:
+        selection = Selection(self._tenant, (check_id(id),))
+        for tries in range(1, self._settings.change_tries + 1):
+            store = await self._open()
+            status = (await store.change(selection, change))[0].status
+            if status is not ChangeStatus.BUSY:
+                break
+            if tries < self._settings.change_tries:
+                await sleep(results.pause_s(self._settings, tries))
+        return results.checked_status(id, what, status)
+
+    # -- for handles --------------------------------------------------------------------------------
+
+    async def read(self, ref: JobRef) -> JobRecord:
+        """Return all that is known of a job now. Raises `JobNotFound`."""
+        return await self._record(ref.id)
+
+    async def result_of(self, ref: JobRef, returns: object, timeout_s: float | None, allow_in_handler: bool) -> object:
+        """Wait for a job's result: what ``job.result()`` does."""
+        self._refuse_closed()
+        results.check_wait(ref.id, timeout_s, allow_in_handler)
+        record = await self._waiter.wait(ref, timeout_s)
+        if record is None:
+            raise results.timed_out(ref.id, timeout_s)
+        return results.result_from(record, returns)
+
+    async def _record(self, id: str) -> JobRecord:
+        store = await self._open()
+        record = (await store.get(self._tenant, [id]))[0]
+        if record is None:
+            raise results.not_found(id)
+        return record
+
+    def _found(self, record: JobRecord) -> AsyncJob[Any]:
+        return AsyncJob(self, record.ref, returns=self._returns(record.kind), known=record)
+
+    def _returns(self, kind: str) -> object:
+        task = self._app.tasks.get(kind) if self._app else None
+        try:
+            return task.returns if task else None
+        except DefinitionError:
+            return None  # who only looks at jobs need not be able to run them
+
+    # -- open and close -----------------------------------------------------------------------------
+
+    async def _open(self) -> AsyncJobStore:
+        self._refuse_closed()
+        if self._store is not None:
+            return self._store
+        async with self._opening:
+            self._refuse_closed()
+            if self._store is None:
+                store = self._connect()
+                try:
+                    await store.open()
+                except BaseException:
+                    await store.close()
+                    raise
+                self._store = store
+            return self._store
+
+    async def close(self) -> None:
+        """Give back all connections; who waits for a result gets `ClientClosed`. May be called twice."""
+        self._closed = True
+        self._waiter.fail(_closed())
+        async with self._opening:
+            store, self._store = self._store, None
+        if store is not None:
+            await store.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise _closed()
+
+    async def __aenter__(self) -> Self:
+        self._refuse_closed()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("this client was closed; make a new one")

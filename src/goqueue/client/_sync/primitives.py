@@ -1,0 +1,28 @@
+"""What really differs between the clients: signals, locks, sleeping. Its twin in ``_async`` is written by hand too."""
+
+from __future__ import annotations
+
+import threading
+from threading import Lock
+from time import sleep
+
+__all__ = ["Lock", "Signal", "sleep"]
+
+
+class Signal:
+    """An event that can be awaited with a time limit."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Wake who waits, now or later."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+        self._event.clear()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it is set; False if that took longer than ``timeout_s``."""
+        return self._event.wait(timeout_s)
