@@ -316,7 +316,6 @@ def test_for_root_it_runs_as_somebody_else(server: EmbeddedPostgres, home: Path)
 def test_for_root_programs_out_of_reach_are_copied(home: Path) -> None:
     if bin_dir() is not None:
         pytest.skip("a given folder is used as it is")
-    home.mkdir()
     package = binaries._package_folder()
     copy = binaries._copy(package, home) / "pginstall" / "bin"
     assert binaries._major(copy, binaries.find_account()) is not None

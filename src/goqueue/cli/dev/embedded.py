@@ -10,33 +10,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
-import shutil
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import Final, Self
 
 from goqueue.cli.dev import guard
-from goqueue.cli.dev.binaries import (
-    Account,
-    Binaries,
-    EmbeddedUnavailable,
-    clean_environment,
-    find_account,
-    find_binaries,
-)
+from goqueue.cli.dev.binaries import Account, Binaries, clean_environment, find_binaries
+from goqueue.cli.dev.cluster import make_cluster, prepare_home, write_private
+from goqueue.cli.dev.errors import EmbeddedFailed, EmbeddedUnavailable
 from goqueue.cli.dev.place import (
     DATABASE,
     HOST,
-    USER,
     Postmaster,
     attach,
     default_data_dir,
@@ -45,7 +35,6 @@ from goqueue.cli.dev.place import (
     read_remembered_port,
     url_of,
 )
-from goqueue.model.errors import ConfigurationError
 
 __all__ = ["EmbeddedFailed", "EmbeddedPostgres", "EmbeddedUnavailable", "attach", "default_data_dir"]
 
@@ -71,12 +60,6 @@ VOLATILE_SETTINGS: Final[Mapping[str, str]] = {
 
 # Guards of ours whose server others still use: kept, so that they are not reported as forgotten.
 _LEFT_BEHIND: Final[list[subprocess.Popen[bytes]]] = []
-
-
-class EmbeddedFailed(ConfigurationError):
-    """The embedded PostgreSQL did not start or stop; the message has the end of its log."""
-
-    code: ClassVar[str] = "embedded_failed"
 
 
 class EmbeddedPostgres:
@@ -140,13 +123,13 @@ class EmbeddedPostgres:
     def start(self) -> Self:
         """Make the cluster if there is none, start the server or adopt a running one, and hold it."""
         deadline = time.monotonic() + self._start_timeout_s
-        account = self._prepare_home()
+        account = prepare_home(self.data_dir)
         with self._one_at_a_time(deadline):
-            binaries = find_binaries(self._bin_dir, account, self.data_dir)
+            binaries = find_binaries(self._bin_dir, account)
             self._hold(deadline)
             try:
                 if not self._adopt(deadline):
-                    self._initialise(binaries, account, deadline)
+                    make_cluster(self.data_dir, binaries, account, durable=self._durable, deadline=deadline)
                     self._launch(binaries, account, deadline)
                 self._ensure_database()
             except BaseException:
@@ -184,27 +167,6 @@ class EmbeddedPostgres:
 
     def _lock_path(self, name: str) -> str:
         return str(self.data_dir / name)
-
-    def _prepare_home(self) -> Account:
-        root = os.geteuid() == 0
-        self.data_dir.mkdir(mode=0o711 if root else 0o700, parents=True, exist_ok=True)
-        facts = self.data_dir.lstat()
-        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-            raise EmbeddedFailed(
-                f"{self.data_dir} is not a folder of this user's own: another user or a link was "
-                "there first. Choose another one (--data-dir) or remove it."
-            )
-        self.data_dir.chmod(0o711 if root else 0o700)
-        account = find_account(self._cluster.stat().st_uid if self._cluster.exists() else None)
-        for parent in self.data_dir.parents if account.uid is not None else ():
-            facts = parent.stat()
-            owned = facts.st_uid == account.uid and facts.st_mode & stat.S_IXUSR
-            if not owned and not facts.st_mode & stat.S_IXOTH:
-                raise EmbeddedFailed(
-                    f"PostgreSQL does not run as root, and the account {account.name} cannot enter "
-                    f"{parent}. Choose a data folder outside of it, under /var/tmp say (--data-dir)."
-                )
-        return account
 
     @contextmanager
     def _one_at_a_time(self, deadline: float) -> Iterator[None]:
@@ -291,61 +253,6 @@ class EmbeddedPostgres:
             self._start_guard([], Account(None, None), adopt=found.pid)
         return True
 
-    def _initialise(self, binaries: Binaries, account: Account, deadline: float) -> None:
-        """Make the cluster beside its place and move it there: half a cluster never has its name."""
-        for leftover in self.data_dir.glob("init-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        version = self._cluster / "PG_VERSION"
-        if version.exists():
-            made_by = version.read_text("ascii").strip()
-            if made_by != str(binaries.major):
-                raise EmbeddedFailed(
-                    f"{self.data_dir} was made by PostgreSQL {made_by}, and this is "
-                    f"{binaries.major}. Move the folder away to start afresh."
-                )
-            if not (self.data_dir / "password").exists():
-                raise EmbeddedFailed(f"{self.data_dir}/password is lost; restore it or start afresh")
-            return
-        if self._cluster.exists():
-            raise EmbeddedFailed(f"{self._cluster} is not a PostgreSQL cluster; move it away")
-        password = secrets.token_urlsafe(24)
-        _write_private(self.data_dir / "password", password)
-        work = Path(tempfile.mkdtemp(prefix="init-", dir=self.data_dir))
-        _write_private(work / "password", password)
-        _give((work / "password", work), account)
-        self._run_initdb(binaries, account, work, deadline)
-        (work / "pg").rename(self._cluster)
-        _sync(self.data_dir)
-        shutil.rmtree(work, ignore_errors=True)
-
-    def _run_initdb(self, binaries: Binaries, account: Account, work: Path, deadline: float) -> None:
-        command = [
-            *[binaries.initdb, "--pgdata", str(work / "pg"), "--username", USER],
-            *["--pwfile", str(work / "password"), "--auth", "scram-sha-256"],
-            *["--encoding", "UTF8", "--no-instructions"],
-            *_locale(binaries.major),
-            *([] if self._durable else ["--no-sync"]),
-        ]
-        try:
-            result = subprocess.run(
-                command,
-                cwd=work,
-                env=clean_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=max(1.0, deadline - time.monotonic()),
-                user=account.uid,
-                group=account.gid,
-                extra_groups=None if account.uid is None else [],
-                umask=0o077,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EmbeddedFailed(f"initdb did not end in {error.timeout:.0f} s") from error
-        if result.returncode != 0:
-            raise EmbeddedFailed(f"initdb failed:\n{result.stdout[-4000:]}")
-
     def _launch(self, binaries: Binaries, account: Account, deadline: float) -> None:
         """Start the server; when its port was taken in the meantime, on another."""
         for _ in range(PORT_TRIES):
@@ -362,7 +269,7 @@ class EmbeddedPostgres:
             # its process id may by now be another program's, which PostgreSQL would believe.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
             if self._is_up(self._start_guard(command, account, adopt=None), deadline):
-                _write_private(self.data_dir / "state.json", json.dumps({"port": port}))
+                write_private(self.data_dir / "state.json", json.dumps({"port": port}))
                 return
             if _is_port_free(port):
                 break
@@ -461,34 +368,3 @@ def _is_port_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _locale(major: int) -> list[str]:
-    """C.UTF-8, by PostgreSQL's own provider where it has one (the C library's may lack it)."""
-    if major >= 17:
-        return ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    return ["--locale=C"] if sys.platform == "darwin" else ["--locale=C.UTF-8"]
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, for our eyes only."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
-
-
-def _give(paths: tuple[Path, ...], account: Account) -> None:
-    if account.uid is not None and account.gid is not None:
-        for path in paths:
-            os.chown(path, account.uid, account.gid)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

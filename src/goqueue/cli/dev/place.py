@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from goqueue.cli.dev import guard
+from goqueue.cli.dev.errors import EmbeddedFailed
 
 HOST: Final = "127.0.0.1"
 USER: Final = "goqueue"
@@ -46,13 +48,32 @@ def default_data_dir(start: Path | None = None) -> Path:
     """Where this project's server keeps its data.
 
     `.goqueue/postgres` in the project; for root, whose projects the server's account often cannot
-    reach, a folder of its own under /var/tmp, named after the project's path.
+    reach, a folder named after the project's path in `root_state_dir()`.
     """
     root = project_root(start)
     if os.geteuid() != 0:
         return root / ".goqueue" / "postgres"
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    return Path("/var/tmp") / f"goqueue-0-{digest}"  # noqa: S108 - owner and mode are checked
+    return root_state_dir() / f"dev-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
+
+
+def root_state_dir() -> Path:
+    """Where root keeps what another account has to reach. Not /var/tmp if it can be helped: what lies
+    there unused for a month is cleaned away, file by file, and half a database is worse than none."""
+    if os.access("/var/lib", os.W_OK):
+        return Path("/var/lib/goqueue")
+    return Path("/var/tmp/goqueue-0")  # noqa: S108 - that it is root's own is checked before use
+
+
+def make_own_folder(folder: Path, mode: int) -> None:
+    """Make it if it is absent; refuse one that another user, or a link, has put there first."""
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise EmbeddedFailed(
+            f"{folder} is not a folder of this user's own: another user or a link was there first. "
+            "Remove it, or choose another one (--data-dir)."
+        )
+    folder.chmod(mode)
 
 
 # -- the files of a running server -----------------------------------------------------------------

@@ -1,0 +1,19 @@
+"""What can be wrong with a PostgreSQL of our own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from goqueue.model.errors import ConfigurationError
+
+
+class EmbeddedUnavailable(ConfigurationError):
+    """This machine cannot run a PostgreSQL of our own; the message says what to do instead."""
+
+    code: ClassVar[str] = "embedded_unavailable"
+
+
+class EmbeddedFailed(ConfigurationError):
+    """The embedded PostgreSQL did not start or stop; the message has the end of its log."""
+
+    code: ClassVar[str] = "embedded_failed"
