@@ -101,6 +101,9 @@ class Beaten(msgspec.Struct, frozen=True):
 
     lost: tuple[JobRef, ...] = ()
     cancel: tuple[JobRef, ...] = ()
+    strays: tuple[Held, ...] = ()
+    """Running jobs of this worker that it did not name: perhaps claimed by a call whose answer was cut off. A worker
+    that sees one twice, and does not know it, hands it back; otherwise it would stay running while the worker lives."""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

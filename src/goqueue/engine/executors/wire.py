@@ -1,0 +1,75 @@
+"""What a worker and the processes of its ``run_in="process"`` handlers say to each other, over a socket pair."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias
+
+import msgspec
+
+from goqueue.model.job import NewJob
+from goqueue.model.lease import Lease
+from goqueue.model.outcome import Outcome
+from goqueue.model.query import Enqueued
+
+FD_VARIABLE: Final = "GOQUEUE_HANDLER_FD"
+HEADER: Final = struct.Struct("!I")
+MESSAGE_BYTES_MAX: Final = 1 << 30
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The first message to a new process: where the worker finds its modules."""
+
+    sys_path: list[str]
+
+
+class Run(msgspec.Struct, frozen=True, tag="run"):
+    """Run this job with the task that the module has under that name."""
+
+    module: str
+    name: str
+    lease: Lease
+
+
+class EnqueueReply(msgspec.Struct, frozen=True, tag="enqueue_reply"):
+    """The answer to `Enqueue`: ``error`` is empty, or its class name and text."""
+
+    answers: list[Enqueued]
+    error: str = ""
+    message: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The process has taken the job: from now on its death is the job's."""
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """The handler says how far it is."""
+
+    value: bytes
+
+
+class Enqueue(msgspec.Struct, frozen=True, tag="enqueue"):
+    """The handler wants to store other jobs under its lease."""
+
+    jobs: list[NewJob[object]]
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The attempt has ended like this."""
+
+    outcome: Outcome
+
+
+ToHandler: TypeAlias = Hello | Run | EnqueueReply
+ToWorker: TypeAlias = Started | Progress | Enqueue | Done
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_to_handler: Final = msgspec.msgpack.Decoder(ToHandler).decode
+decode_to_worker: Final = msgspec.msgpack.Decoder(ToWorker).decode
+
+
+def frame(message: ToHandler | ToWorker) -> bytes:
+    """Return a message with its length in front."""
+    body = encode(message)
+    return HEADER.pack(len(body)) + body

@@ -1,0 +1,73 @@
+"""What is kept of an exception: its type, message and traceback, cut to their limits with a mark, and storable."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from goqueue.model import limits
+from goqueue.model.job import ErrorInfo
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+FRAMES_MAX: Final = 40
+"""Innermost frames of a traceback; a RecursionError has a thousand, and the last ones tell."""
+
+
+class HandlerDied(Exception):
+    """The process in which a ``run_in="process"`` handler ran has died under it."""
+
+
+class HandlerHung(Exception):
+    """The handler went on after it had been told to stop; the worker does not wait for it any longer."""
+
+
+def describe(error: BaseException, frames_max: int = FRAMES_MAX) -> ErrorInfo:
+    """Return what is kept of ``error``. Never raises, whatever the exception's own ``__str__`` does."""
+    return ErrorInfo(
+        type=cut(_type_name(error), limits.ERROR_TYPE_CHARS_MAX),
+        message=cut(_message(error), limits.ERROR_MESSAGE_CHARS_MAX),
+        traceback=cut(_traceback(error, frames_max), limits.ERROR_TRACEBACK_CHARS_MAX),
+    )
+
+
+def cut(text: str, chars_max: int) -> str:
+    """Return ``text`` as a store can hold it: no NUL, no lone surrogate, what is too long cut with a mark."""
+    if len(text) > chars_max:
+        mark = f" … [{len(text) - chars_max} characters and more cut] … "
+        kept = max(0, chars_max - len(mark))
+        head = kept * 2 // 3
+        text = (text[:head] + mark + (text[len(text) - (kept - head) :] if kept > head else ""))[:chars_max]
+    if "\0" in text:
+        text = text.replace("\0", "\N{SYMBOL FOR NULL}")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _type_name(error: BaseException) -> str:
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ in {"builtins", "__main__"} else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:
+        return f"<its message could not be made: {type(broken).__name__}>"
+
+
+def _traceback(error: BaseException, frames_max: int) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, _users_part(error), limit=-frames_max))
+    except BaseException as broken:
+        return f"<its traceback could not be made: {type(broken).__name__}>"
+
+
+def _users_part(error: BaseException) -> TracebackType | None:
+    """Skip the frames of this engine at the outer end: they say nothing of the handler."""
+    first = error.__traceback__
+    while first is not None and str(first.tb_frame.f_globals.get("__name__", "")).startswith("goqueue.engine."):
+        first = first.tb_next
+    return first if first is not None else error.__traceback__

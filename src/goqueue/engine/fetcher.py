@@ -1,0 +1,205 @@
+"""Brings leases in and outcomes out: one trip does both, and two trips are on their way at a time.
+
+While the database works on one trip, Python runs what the other has brought. Outcomes gather meanwhile, so that the
+batches grow with the load and nothing waits for a timer when there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from goqueue.engine.backoff import Backoff
+from goqueue.model import limits
+from goqueue.model.errors import LeaseLost, Unavailable
+from goqueue.model.lease import Want
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from goqueue.engine.runner import Runner
+    from goqueue.engine.settler import Batch, Settler
+    from goqueue.settings import WorkerSettings
+    from goqueue.store.port import WorkStore
+
+PUMPS: Final = 2
+
+log = structlog.get_logger("goqueue.engine")
+
+
+class Fetcher:
+    """The pumps of one process. `wake` says that something has changed: leases, slots, outcomes."""
+
+    def __init__(
+        self,
+        store: WorkStore,
+        settings: WorkerSettings,
+        *,
+        worker_id: str,
+        tenant: str,
+        queues: tuple[str, ...],
+        runner: Runner,
+        settler: Settler,
+        went_idle: Callable[[], None],
+        doubted: Callable[[], None],
+    ) -> None:
+        self.open = False
+        """Whether to claim: the worker is registered and not stopping."""
+        self.idle = False
+        """Whether the last claim found all queues empty."""
+        self.in_flight = 0
+        self.trip_done = asyncio.Event()
+        """Pulses after each trip."""
+        self._store = store
+        self._settings = settings
+        self._worker_id = worker_id
+        self._tenant = tenant
+        self._queues = queues
+        self._runner = runner
+        self._settler = settler
+        self._went_idle = went_idle
+        self._doubted = doubted
+        self._capacity = settings.concurrency + settings.prefetch_jobs
+        self._half = max(1, min(self._capacity // 2, settings.settle_batch))
+        self._asked = 0
+        self._due = True
+        self._signals_seen = 0
+        self._turn = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._poll: asyncio.TimerHandle | None = None
+        self._available = True
+
+    # -- when to go -------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let a pump go if there is a reason. Called once for each turn of the runner."""
+        if not self._turn.is_set() and self._should_go():
+            self._turn.set()
+
+    def _should_go(self) -> bool:
+        """A trip is worth it when it is half full, or when nothing more will join it soon."""
+        outcomes = self._settler.ready
+        room = self._room() if self._due else 0
+        if self._runner.busy:
+            return outcomes >= self._half or room >= self._half
+        return outcomes > 0 or room > 0
+
+    def _room(self) -> int:
+        if not self.open or self._settler.waiting >= self._settings.outcomes_waiting_max:
+            return 0
+        return min(self._runner.room - self._asked, limits.CLAIM_MAX)
+
+    def look_again(self) -> None:
+        """Claim although the last claim found nothing: a wake-up, or the poll interval."""
+        self._due = True
+        self._signals_seen += 1
+        self.wake()
+
+    def _on_poll(self) -> None:
+        self._arm_poll()
+        self.look_again()
+
+    def _arm_poll(self) -> None:
+        # Jittered, so that the polls of many workers spread.
+        delay_s = self._settings.poll_s * (0.75 + random.random() / 2)  # noqa: S311
+        self._poll = asyncio.get_running_loop().call_later(delay_s, self._on_poll)
+
+    # -- loops ------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Turn wake-ups into looks. Without them polling is enough, so nothing here may end the worker."""
+        backoff = Backoff()
+        while True:
+            signals = self._store.signals(self._tenant, self._queues)
+            try:
+                async for _queue in signals:
+                    backoff.reset()
+                    self.look_again()
+            except Unavailable:
+                pass
+            except Exception:
+                log.exception("listen")
+            await asyncio.sleep(backoff.next_s())
+
+    async def pump(self) -> None:
+        """Make trips until cancelled."""
+        if self._poll is None:
+            self._arm_poll()
+        backoff = Backoff()
+        request_id = ""
+        while True:
+            if not self._should_go():
+                self._turn.clear()
+                await self._turn.wait()
+                continue
+            room = max(0, self._room())
+            batch = self._settler.take()
+            request_id = request_id or f"{self._worker_id}:{next(self._numbers)}"
+            self._asked += room
+            self.in_flight += 1
+            try:
+                await self._trip(room, batch, request_id)
+                request_id = ""
+                backoff.reset()
+                continue
+            except Unavailable as error:
+                self._settler.put_back(batch)
+                self._unavailable(error)
+            except (Exception, LeaseLost) as error:  # a bug here or in the store must not end the worker
+                log.exception("trip", room=room, outcomes=len(batch.outcomes))
+                if batch.outcomes:
+                    self._settler.refused(batch, error)
+            except asyncio.CancelledError:
+                self._settler.put_back(batch)
+                raise
+            finally:
+                self.in_flight -= 1
+                self._asked -= room
+                self.trip_done.set()
+            if room:
+                self._due = True
+                self._doubted()
+            await asyncio.sleep(backoff.next_s())
+
+    async def _trip(self, room: int, batch: Batch, request_id: str) -> None:
+        # A suspect goes alone: its failure must not be taken for one of the claim.
+        if room <= 0 or batch.suspect >= 0:
+            if batch.outcomes:
+                self._settler.answered(batch, await self._store.settle(batch.outcomes))
+                self._back()
+            return
+        seen = self._signals_seen
+        want = Want(
+            worker_id=self._worker_id, queues=self._queues, total=room, tenant=self._tenant, request_id=request_id
+        )
+        claimed = await self._store.claim(want, batch.outcomes)
+        self._settler.answered(batch, claimed.settled)
+        self._back()
+        found = len(claimed.leases)
+        self._due = found >= room or seen != self._signals_seen
+        if found:
+            self._runner.add(claimed.leases)
+        if self.idle != (not self._due):
+            self.idle = not self._due
+            if self.idle:
+                self._went_idle()
+
+    def _back(self) -> None:
+        if not self._available:
+            self._available = True
+            log.info("resume")
+
+    def _unavailable(self, error: Exception) -> None:
+        if self._available:
+            self._available = False
+            log.warning("wait", reason="the store is unavailable", error=str(error), outcomes=self._settler.waiting)
+
+    def close(self) -> None:
+        """Stop polling. Idempotent."""
+        self.open = False
+        if self._poll is not None:
+            self._poll.cancel()

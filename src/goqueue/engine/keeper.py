@@ -1,0 +1,174 @@
+"""Keeps the worker's leases alive by beats, and knows by its own monotonic clock until when they hold."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from goqueue.engine.backoff import Backoff
+from goqueue.engine.verdict import RELEASE
+from goqueue.model.errors import Unavailable
+from goqueue.model.lease import Beat
+from goqueue.model.outcome import Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from goqueue.engine.fetcher import Fetcher
+    from goqueue.engine.runner import Runner
+    from goqueue.engine.settler import Settler
+    from goqueue.model.lease import Beaten, Held, WorkerInfo
+    from goqueue.settings import WorkerSettings
+    from goqueue.store.port import WorkStore
+
+BEAT_SOON_S: Final = 1.0
+"""A beat before its time (the worker has become idle) comes at most this often."""
+STRAYS_KEPT_MAX: Final = 10_000
+
+log = structlog.get_logger("goqueue.engine")
+
+
+class Keeper:
+    """Beats every ``beat_s``. ``beaten`` is called after each success, ``lapsed`` when the leases must be given up,
+    ``news`` to hear what others have done for this worker.
+
+    Leases hold from *before* the request for them was sent: whatever the network did to the answer, the store has
+    counted from a later instant. Instants are of the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        store: WorkStore,
+        settings: WorkerSettings,
+        *,
+        info: WorkerInfo,
+        tenant: str,
+        runner: Runner,
+        settler: Settler,
+        fetcher: Fetcher,
+        beaten: Callable[[Beat], None],
+        lapsed: Callable[[], None],
+        news: Callable[[], None],
+    ) -> None:
+        self.valid_until = 0.0
+        self.draining = False
+        self._store = store
+        self._settings = settings
+        self._info = info
+        self._tenant = tenant
+        self._runner = runner
+        self._settler = settler
+        self._fetcher = fetcher
+        self._beaten = beaten
+        self._lapsed = lapsed
+        self._news = news
+        self._loop = asyncio.get_running_loop()
+        self._soon = asyncio.Event()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._strays: set[tuple[str, int]] = set()
+
+    # -- validity ---------------------------------------------------------------------------------
+
+    def extend_to(self, sent_at: float, ttl_s: float) -> None:
+        """Note that the store was told at ``sent_at`` (monotonic) to keep this worker for ``ttl_s``."""
+        until = sent_at + ttl_s - min(self._settings.lease_margin_s, ttl_s / 2)
+        if until > self.valid_until:
+            self.valid_until = until
+            if self._expiry is None:
+                self._expiry = self._loop.call_later(max(0.0, until - time.monotonic()), self._on_expiry)
+
+    def _on_expiry(self) -> None:
+        self._expiry = None
+        # After the loop was blocked the supervisor may have beaten for us: hear it before giving anything up.
+        self._news()
+        left_s = self.valid_until - time.monotonic()
+        if left_s > 0:
+            self._expiry = self._loop.call_later(left_s, self._on_expiry)
+            return
+        log.error("lapse", running=len(self._runner.running), waiting=self._runner.waiting)
+        self._lapsed()
+
+    # -- beats ------------------------------------------------------------------------------------
+
+    def beat_soon(self) -> None:
+        """Beat before the interval is over: something has changed that the store should know."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled. Returns never; the first beat registers the worker."""
+        backoff = Backoff(cap_s=min(1.0, self._settings.beat_s))
+        while True:
+            try:
+                async with asyncio.timeout(max(self._settings.beat_s, 1.0)):
+                    await self.beat()
+            except (Unavailable, TimeoutError) as error:
+                log.warning("beat", error=str(error) or "no answer in time", left_s=self._left_s())
+                await asyncio.sleep(backoff.next_s())
+                continue
+            except Exception:
+                log.exception("beat")
+                await asyncio.sleep(backoff.next_s())
+                continue
+            backoff.reset()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        least_s = min(BEAT_SOON_S, self._settings.beat_s)
+        await asyncio.sleep(least_s)
+        if self._settings.beat_s > least_s:
+            try:
+                async with asyncio.timeout(self._settings.beat_s - least_s):
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+        self._soon.clear()
+
+    async def beat(self) -> None:
+        """Tell the store once that this worker lives and what it holds; act on what it answers."""
+        held = self._runner.held()
+        beat = self._beat(held)
+        sent_at = time.monotonic()
+        beaten = await self._store.extend(beat)
+        self.extend_to(sent_at, beat.ttl_s)
+        self._runner.progress_sent(held)
+        self._beaten(beat)
+        self._hear(held, beaten)
+
+    async def leave(self) -> None:
+        """Take leave: what the store still thinks is ours is an orphan at once."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        await self._store.extend(Beat(worker=self._info, ttl_s=0.0, draining=True, tenant=self._tenant))
+
+    def _beat(self, held: tuple[Held, ...]) -> Beat:
+        return Beat(
+            worker=self._info,
+            ttl_s=self._settings.lease_s,
+            held=held,
+            running=len(self._runner.running),
+            idle=self._fetcher.idle,
+            draining=self.draining,
+            tenant=self._tenant,
+        )
+
+    def _hear(self, held: tuple[Held, ...], beaten: Beaten) -> None:
+        if beaten.lost or beaten.cancel:
+            by_id = {one.ref.id: one for one in held}
+            self._runner.lose(by_id[ref.id] for ref in beaten.lost if ref.id in by_id)
+            self._runner.cancel(by_id[ref.id] for ref in beaten.cancel if ref.id in by_id)
+        # A claim or settle that is under way looks like a stray, but not in two beats.
+        seen = {(one.ref.id, one.fence) for one in beaten.strays[:STRAYS_KEPT_MAX]}
+        for one in beaten.strays:
+            if (one.ref.id, one.fence) in self._strays and not self._settler.knows(one):
+                log.warning("release", job_id=one.ref.id, fence=one.fence, reason="its claim was never answered")
+                self._settler.add(Settlement(one.ref, one.fence, RELEASE))
+        if seen:
+            self._fetcher.wake()
+        self._strays = seen
+
+    def _left_s(self) -> float:
+        return round(self.valid_until - time.monotonic(), 1)

@@ -1,0 +1,110 @@
+"""What ties a worker process to its supervisor: a socket, with one JSON message per line in both directions.
+
+The supervisor says ``stop``, and that it has beaten for the worker while that could not. The worker says how its last
+beat looked. When the other end is gone, the worker stops gracefully: nobody would restart or watch it any longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+from goqueue.model.lease import Beat
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class StopWorker(Protocol):
+        """`Worker.stop`."""
+
+        def __call__(self, *, now: bool = False) -> None: ...
+
+
+FD_VARIABLE: Final = "GOQUEUE_LIFELINE_FD"
+LINE_BYTES_MAX: Final = 1 << 20
+
+
+class StopNow(msgspec.Struct, frozen=True, tag="stop"):
+    """Supervisor to worker: stop gracefully; with ``now`` hand running jobs back at once."""
+
+    now: bool = False
+
+
+class BeatenFor(msgspec.Struct, frozen=True, tag="beaten_for"):
+    """Supervisor to worker: the store was told at ``sent_at`` (monotonic, the same in all processes) to keep you."""
+
+    sent_at: float
+    ttl_s: float
+
+
+class Beating(msgspec.Struct, frozen=True, tag="beating"):
+    """Worker to supervisor: this beat has reached the store. Without leases, which only the worker can speak for."""
+
+    beat: Beat
+
+
+ToWorker: TypeAlias = StopNow | BeatenFor
+
+encode: Final = msgspec.json.Encoder().encode
+decode_to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
+decode_to_supervisor: Final[msgspec.json.Decoder[Beating]] = msgspec.json.Decoder(Beating)
+
+
+class Lifeline:
+    """The worker's end."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._buffer = b""
+        self._stop: StopWorker | None = None
+        self._beaten_at: Callable[[float, float], None] | None = None
+
+    def attach(self, *, stop: StopWorker, beaten_at: Callable[[float, float], None]) -> None:
+        """Listen on the running loop from now on."""
+        self._stop, self._beaten_at = stop, beaten_at
+        asyncio.get_running_loop().add_reader(self._connection.fileno(), self.read)
+
+    def detach(self) -> None:
+        """Stop listening. Idempotent."""
+        if self._stop is not None:
+            self._stop = None
+            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+
+    def tell(self, beat: Beat) -> None:
+        """Say that this beat has reached the store. Best effort: a full pipe loses it, and the next one comes."""
+        message = encode(Beating(msgspec.structs.replace(beat, held=()))) + b"\n"
+        with contextlib.suppress(OSError):
+            self._connection.send(message)
+
+    def read(self) -> None:
+        """Act on all that has come. Never blocks; may be called at any time on the loop's thread."""
+        while self._stop is not None:
+            try:
+                chunk = self._connection.recv(65_536)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                chunk = b""
+            if not chunk:
+                stop = self._stop
+                self.detach()
+                stop()
+                return
+            *lines, self._buffer = (self._buffer + chunk)[-LINE_BYTES_MAX:].split(b"\n")
+            for line in lines:
+                self._act(line)
+
+    def _act(self, line: bytes) -> None:
+        match decode_to_worker.decode(line):
+            case StopNow(now=now):
+                if self._stop is not None:
+                    self._stop(now=now)
+            case BeatenFor(sent_at=sent_at, ttl_s=ttl_s):
+                if self._beaten_at is not None:
+                    self._beaten_at(sent_at, ttl_s)

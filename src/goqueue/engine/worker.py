@@ -1,0 +1,250 @@
+"""`Worker`: one process that runs jobs. Reads from the top: register, pump, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import structlog
+
+from goqueue.engine.fetcher import PUMPS, Fetcher
+from goqueue.engine.keeper import Keeper
+from goqueue.engine.port import HandlerPort
+from goqueue.engine.runner import Runner
+from goqueue.engine.settler import Settler
+from goqueue.model.errors import Unavailable
+from goqueue.model.job import DEFAULT_QUEUE, DEFAULT_TENANT
+from goqueue.model.lease import WorkerInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from goqueue.engine.lifeline import Lifeline
+    from goqueue.model.lease import Beat
+    from goqueue.settings import WorkerSettings
+    from goqueue.store.port import WorkStore
+    from goqueue.tasks.app import GoQueue
+
+UNWIND_S: Final = 1.0
+"""At a stop, handlers that were told to end have this long before their jobs are handed back anyway."""
+FLUSH_S: Final = 10.0
+"""At a stop, the last outcomes have this long to reach the store."""
+
+log = structlog.get_logger("goqueue.engine")
+
+
+def worker_info(
+    app: GoQueue, settings: WorkerSettings, queues: tuple[str, ...], *, id: str = "", name: str = "", version: str = ""
+) -> WorkerInfo:
+    """Describe this process as a worker. A worker is a process: its id is new each time."""
+    return WorkerInfo(
+        id=id or str(uuid4()),
+        name=name or f"{platform.node()}:{os.getpid()}",
+        host=platform.node(),
+        pid=os.getpid(),
+        version=version,
+        queues=queues,
+        kinds=tuple(sorted(app.tasks)),
+        concurrency=settings.concurrency,
+    )
+
+
+class Worker:
+    """Runs an application's jobs from ``queues``, in order, until it is stopped.
+
+    ``info`` says who it is (`worker_info` makes one). ``lifeline`` ties it to a supervisor. The store must be open,
+    and stay open until `run` has returned.
+    """
+
+    def __init__(
+        self,
+        app: GoQueue,
+        store: WorkStore,
+        settings: WorkerSettings,
+        *,
+        queues: tuple[str, ...] = (DEFAULT_QUEUE,),
+        tenant: str = DEFAULT_TENANT,
+        info: WorkerInfo | None = None,
+        lifeline: Lifeline | None = None,
+    ) -> None:
+        app.check()
+        self.info = info or worker_info(app, settings, queues)
+        self._app = app
+        self._store = store
+        self._settings = settings
+        self._queues = queues
+        self._tenant = tenant
+        self._lifeline = lifeline
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._parts: _Parts | None = None
+
+    # -- from outside -----------------------------------------------------------------------------
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop gracefully; a second call, or ``now``, hands running jobs back at once. Call on the loop's thread."""
+        if now or self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    @property
+    def settled(self) -> int:
+        """Outcomes that the store has taken so far."""
+        return self._parts.settler.settled if self._parts else 0
+
+    async def run(self) -> None:
+        """Run jobs until `stop`; then return, with everything handed back or settled. Can be called once."""
+        async with self._lifespan() as state:
+            await self._run(state, until_idle=False)
+
+    async def run_until_idle(self) -> None:
+        """Run jobs until none is due and none runs; then stop gracefully. Jobs for later are left for later."""
+        async with self._lifespan() as state:
+            await self._run(state, until_idle=True)
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def _lifespan(self) -> contextlib.AbstractAsyncContextManager[object]:
+        return self._app.lifespan() if self._app.lifespan is not None else contextlib.nullcontext()
+
+    async def _run(self, state: object, *, until_idle: bool) -> None:
+        parts = self._parts = _Parts(self)
+        parts.runner.state = state
+        loops = [asyncio.create_task(parts.keeper.run(), name="goqueue-keeper")]
+        loops += [asyncio.create_task(parts.fetcher.pump(), name=f"goqueue-pump-{n}") for n in range(PUMPS)]
+        loops += [asyncio.create_task(parts.fetcher.listen(), name="goqueue-listen")]
+        if self._lifeline is not None:
+            self._lifeline.attach(stop=self.stop, beaten_at=parts.keeper.extend_to)
+        log.info("start", worker_id=self.info.id, queues=self._queues, concurrency=self._settings.concurrency)
+        try:
+            if until_idle:
+                await self._wait_until_idle(parts)
+            else:
+                await self._stop.wait()
+            await self._shut_down(parts)
+        finally:
+            parts.fetcher.close()
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            if self._lifeline is not None:
+                self._lifeline.detach()
+            await parts.runner.close()
+
+    async def _wait_until_idle(self, parts: _Parts) -> None:
+        while not self._stop.is_set():
+            fetcher, runner = parts.fetcher, parts.runner
+            still = not (runner.running or runner.waiting or parts.settler.waiting or fetcher.in_flight)
+            if fetcher.idle and still:
+                return
+            fetcher.trip_done.clear()
+            await self._first_of(fetcher.trip_done, self._stop)
+
+    async def _shut_down(self, parts: _Parts) -> None:
+        """Stop claiming, hand back what has not started, finish what runs, flush outcomes, take leave."""
+        runner, fetcher, settler, keeper = parts.runner, parts.fetcher, parts.settler, parts.keeper
+        started = time.monotonic()
+        fetcher.open = False
+        keeper.draining = True
+        keeper.beat_soon()
+        runner.stopping = True
+        released = runner.hand_back_waiting()
+        log.info("stop", running=len(runner.running), released=released, grace_s=self._settings.grace_s)
+        await self._first_of(runner.quiet, self._stop_now, timeout_s=self._settings.grace_s)
+        if runner.running:
+            log.warning("hand_back", jobs=runner.hand_back_running())
+            await self._first_of(runner.quiet, timeout_s=UNWIND_S)
+            runner.abandon_running()
+        if not await self._flush(parts):
+            log.error("drop", outcomes=settler.waiting, reason="the store did not take them before the end of the stop")
+        try:
+            async with asyncio.timeout(UNWIND_S * 2):
+                await keeper.leave()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("leave", error=str(error) or "no answer in time")
+        log.info("stopped", settled=settler.settled, lost=settler.lost, took_s=round(time.monotonic() - started, 3))
+
+    async def _flush(self, parts: _Parts) -> bool:
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                while parts.settler.waiting or parts.fetcher.in_flight:
+                    parts.fetcher.trip_done.clear()
+                    parts.fetcher.wake()
+                    await parts.fetcher.trip_done.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @staticmethod
+    async def _first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    # -- what the keeper reports ------------------------------------------------------------------
+
+    def _beaten(self, beat: Beat) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        if not parts.fetcher.open and not self._stop.is_set():
+            parts.fetcher.open = True
+            parts.fetcher.wake()
+        if self._lifeline is not None:
+            self._lifeline.tell(beat)
+
+    def _lapsed(self) -> None:
+        """The leases are over: stop working on them, and offer to hand back what the store may still think is ours."""
+        parts = self._parts
+        if parts is not None:
+            parts.fetcher.open = False
+            parts.runner.hand_back_waiting()
+            parts.runner.hand_back_running()
+
+    def _news(self) -> None:
+        if self._lifeline is not None:
+            self._lifeline.read()
+
+
+class _Parts:
+    """The rooms of one run, wired to each other."""
+
+    def __init__(self, worker: Worker) -> None:
+        store, settings = worker._store, worker._settings
+        port = HandlerPort(store)
+        wake: Callable[[], None] = lambda: self.fetcher.wake()  # noqa: E731  bound below
+        self.settler = Settler(batch=settings.settle_batch, loop=asyncio.get_running_loop(), wake=wake)
+        self.runner = Runner(worker._app, settings, settle=self.settler.add, wake=wake, port=port)
+        port.bind(self.runner.running)
+        self.fetcher = Fetcher(
+            store,
+            settings,
+            worker_id=worker.info.id,
+            tenant=worker._tenant,
+            queues=worker._queues,
+            runner=self.runner,
+            settler=self.settler,
+            went_idle=lambda: self.keeper.beat_soon(),
+            doubted=lambda: self.keeper.beat_soon(),
+        )
+        self.keeper = Keeper(
+            store,
+            settings,
+            info=worker.info,
+            tenant=worker._tenant,
+            runner=self.runner,
+            settler=self.settler,
+            fetcher=self.fetcher,
+            beaten=worker._beaten,
+            lapsed=worker._lapsed,
+            news=worker._news,
+        )
