@@ -1,0 +1,62 @@
+"""Wake-ups from a `Memory`, for one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from goqueue.store.memory.core import Memory
+
+
+class Signals:
+    """An async iterator of queue names. It listens from the moment that it is made; wake-ups that wait are merged."""
+
+    def __init__(self, memory: Memory, tenant: str, queues: Sequence[str]) -> None:
+        self._memory = memory
+        self._loop = asyncio.get_running_loop()
+        self._tenant = tenant
+        self._queues = frozenset(queues)
+        self._waiting: dict[str, None] = {}
+        self._changed = asyncio.Event()
+        self._ended = False
+        with memory.lock:
+            memory.listeners[self] = self._hear
+
+    def __aiter__(self) -> Signals:
+        return self
+
+    async def __anext__(self) -> str:
+        """Return the next queue in which jobs may be due."""
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        queue = next(iter(self._waiting))
+        del self._waiting[queue]
+        return queue
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        self.end()
+
+    def end(self) -> None:
+        """Stop listening; whoever waits is told that there is no more."""
+        with self._memory.lock:
+            self._memory.listeners.pop(self, None)
+        self._ended = True
+        self._waiting.clear()
+        self._changed.set()
+
+    def _hear(self, tenant: str, queue: str) -> None:
+        # Another thread may be the enqueuer: only the loop's own may touch its event.
+        if tenant == self._tenant and queue in self._queues and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._note, queue)
+
+    def _note(self, queue: str) -> None:
+        if not self._ended:
+            self._waiting[queue] = None
+            self._changed.set()

@@ -1,0 +1,154 @@
+"""What workers do: claim, settle, beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from goqueue.model import limits
+from goqueue.model.lease import Beaten, Claimed, WorkerRecord
+from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Snooze
+from goqueue.model.state import Event, StoredState
+from goqueue.store.memory.core import CANCELLED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from goqueue.model.job import JobRef
+    from goqueue.model.lease import Beat, Held, Lease, Want
+    from goqueue.model.outcome import Outcome, Settlement
+    from goqueue.store.memory.core import Memory
+    from goqueue.store.memory.row import Row
+
+
+def running_under(memory: Memory, ref: JobRef, fence: int) -> Row | None:
+    """Return the job if it is running under this fence: the guard of every write by a worker."""
+    row = memory.live.get((ref.tenant, ref.id))
+    return row if row is not None and row.state is StoredState.RUNNING and row.fence == fence else None
+
+
+# -- claim ----------------------------------------------------------------------------------------
+
+
+def claim(memory: Memory, want: Want, outcomes: Sequence[Settlement]) -> Claimed:
+    """Settle, then lease the first due jobs, queue by queue, to a worker that is alive."""
+    settled = settle(memory, outcomes)
+    leases: list[Lease] = []
+    total = max(0, min(want.total, limits.CLAIM_MAX))
+    if memory.alive(want.tenant, want.worker_id):
+        for queue in want.queues:
+            due = _due(memory, want.tenant, queue)[: total - len(leases)]
+            leases += [_lease(memory, row, want.worker_id) for row in due]
+    return Claimed(tuple(settled), tuple(leases))
+
+
+def _due(memory: Memory, tenant: str, queue: str) -> list[Row]:
+    if (tenant, queue) in memory.paused:
+        return []
+    due = (
+        row
+        for (owner, _), row in memory.live.items()
+        if owner == tenant
+        and row.job.queue == queue
+        and row.state is StoredState.WAITING
+        and memory.expired(row.run_at)
+    )
+    return sorted(due, key=lambda row: (row.job.priority, row.run_at, row.job.id))
+
+
+def _lease(memory: Memory, row: Row, worker_id: str) -> Lease:
+    row.move(Event.CLAIM)
+    row.attempted_at = memory.now()
+    row.worker_id = worker_id
+    return row.lease(row.attempted_at)
+
+
+# -- settle ---------------------------------------------------------------------------------------
+
+
+def settle(memory: Memory, outcomes: Sequence[Settlement]) -> list[Answer]:
+    """Write each outcome whose lease holds, in order: of two for one lease the first counts."""
+    return [_settle_one(memory, settlement) for settlement in outcomes]
+
+
+def _settle_one(memory: Memory, settlement: Settlement) -> Answer:
+    row = running_under(memory, settlement.ref, settlement.fence)
+    if row is None:
+        return Answer.ALREADY if _decided_by(memory, settlement.ref, settlement.fence) else Answer.LOST
+    _decide(memory, row, settlement.outcome)
+    return Answer.APPLIED
+
+
+def _decided_by(memory: Memory, ref: JobRef, fence: int) -> bool:
+    """Was this attempt decided by its own worker? Claims and sweeps raise the fence; so if it still stands, it was."""
+    row = memory.find(ref.tenant, ref.id)
+    return row is not None and row.state is not StoredState.RUNNING and row.fence == fence
+
+
+def _decide(memory: Memory, row: Row, outcome: Outcome) -> None:
+    match outcome:
+        case Complete():
+            row.move(Event.COMPLETE)
+            memory.finish(row, result=outcome.result)
+        case Cancel():
+            row.move(Event.CANCEL)
+            memory.finish(row, reason=outcome.reason or CANCELLED)
+        case Dead():
+            row.add_error(outcome.error, memory.now())
+            row.move(Event.DEAD)
+            memory.finish(row, reason=outcome.reason)
+        case Retry():
+            row.add_error(outcome.error, memory.now())
+            row.move(Event.RETRY)
+            memory.wait(row, memory.later(outcome.delay_s))
+        case Snooze():
+            row.move(Event.SNOOZE)
+            memory.wait(row, memory.later(outcome.delay_s))
+        case Release():
+            row.move(Event.RELEASE)
+            memory.wait(row, memory.now())
+        case _:
+            assert_never(outcome)
+
+
+# -- extend ---------------------------------------------------------------------------------------
+
+
+def extend(memory: Memory, beat: Beat) -> Beaten:
+    """Note a sign of life; tell the worker what it has lost and what it should stop."""
+    now = memory.now()
+    place = (beat.tenant, beat.worker.id)
+    known = memory.workers.get(place)
+    memory.workers[place] = WorkerRecord(
+        id=beat.worker.id,
+        name=beat.worker.name,
+        host=beat.worker.host,
+        pid=beat.worker.pid,
+        version=beat.worker.version,
+        queues=beat.worker.queues,
+        kinds=beat.worker.kinds,
+        concurrency=beat.worker.concurrency,
+        running=beat.running,
+        idle=beat.idle,
+        draining=beat.draining,
+        started_at=now if known is None else known.started_at,
+        beat_at=now,
+        expires_at=memory.later(beat.ttl_s),
+    )
+    lost = tuple(held.ref for held in beat.held if not _still_held(memory, held))
+    cancel = tuple(
+        row.ref
+        for row in memory.live.values()
+        if row.state is StoredState.RUNNING
+        and (row.job.tenant, row.worker_id) == place
+        and row.cancel_requested_at is not None
+    )
+    return Beaten(lost, cancel)
+
+
+def _still_held(memory: Memory, held: Held) -> bool:
+    row = running_under(memory, held.ref, held.fence)
+    if row is None:
+        return False
+    if held.progress is not None:
+        row.progress = held.progress
+    return True
