@@ -33,7 +33,14 @@ def sync_code() -> Files:
     return files()
 
 
-GENERATORS: list[Generator] = [sync_code]
+def openapi() -> Files:
+    """The contract of the HTTP API, from the table of operations."""
+    from goqueue.api.openapi import document
+
+    return {"contracts/openapi.json": document()}
+
+
+GENERATORS: list[Generator] = [sync_code, openapi]
 
 
 def main(arguments: list[str]) -> int:

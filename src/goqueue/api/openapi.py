@@ -10,7 +10,8 @@ import msgspec
 from goqueue.api import wire
 from goqueue.api.operations import OPERATIONS, Operation
 from goqueue.api.problem import InternalError
-from goqueue.model.job import JobRecord
+from goqueue.model.job import JobError, JobRecord
+from goqueue.service.jobs import JobsPage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 _REF: Final = "#/components/schemas/{name}"
 _NAMES: Final = {"NewJobBody": "NewJob", "NewJobsBody": "NewJobs", "UniqueBody": "Unique", "JobRecord": "Job"}
 """What a type is called outside, where its name in Python would read oddly."""
+_COMPLETE: Final[dict[str, type[msgspec.Struct]]] = {
+    "Job": JobRecord,
+    "SubmittedJob": wire.SubmittedJob,
+    "JobError": JobError,
+    "JobsPage": JobsPage,
+}
+"""Types of answers that are sent with all their fields."""
 
 
 def document() -> str:
@@ -138,9 +146,23 @@ def _renamed(schema: Json) -> Json:
 
 
 def _complete_answers(schemas: dict[str, Json]) -> None:
-    """Say of jobs in answers what their types in Python do not: every field is there, and args is an object."""
-    for name, type_ in (("Job", JobRecord), ("SubmittedJob", wire.SubmittedJob)):
+    """Say of answers what their types in Python do not: every field is there, args is an object, instants are RFC 3339."""
+    for name, type_ in _COMPLETE.items():
         schema = schemas[name]
-        if isinstance(schema, dict) and isinstance(properties := schema["properties"], dict):
-            schema["required"] = [*type_.__struct_fields__]
-            properties["args"] = {"type": "object"}
+        if not isinstance(schema, dict) or not isinstance(properties := schema["properties"], dict):
+            continue
+        schema["required"] = [*type_.__struct_fields__]
+        for field, property_ in properties.items():
+            if isinstance(property_, dict):
+                property_.pop("default", None)
+                if field == "args":
+                    property_["type"] = "object"
+                if field == "at" or field.endswith("_at"):
+                    _say_instant(property_)
+
+
+def _say_instant(schema: dict[str, Json]) -> None:
+    variants = schema.get("anyOf")
+    for variant in variants if isinstance(variants, list) else [schema]:
+        if isinstance(variant, dict) and variant.get("type") == "string":
+            variant["format"] = "date-time"

@@ -18,7 +18,9 @@ from goqueue.model.errors import (
     JobNotFound,
     KeyBusy,
     PermissionDenied,
-    SchemaError,
+    SchemaMissing,
+    SchemaOutdated,
+    SchemaTooNew,
     StoreUnavailable,
     Unavailable,
     UniqueConflict,
@@ -48,7 +50,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BODY_ERRORS: Final = (MalformedJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType, InvalidJob)
-_STORE_ERRORS: Final = (StoreUnavailable, SchemaError)
+_STORE_ERRORS: Final = (StoreUnavailable, SchemaMissing, SchemaOutdated, SchemaTooNew)
 _CHANGE_ERRORS: Final = (PermissionDenied, JobNotFound, WrongState, Unavailable, *_STORE_ERRORS)
 
 OPERATIONS: Final = (
