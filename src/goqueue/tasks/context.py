@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import msgspec
 
 from goqueue.model import limits
-from goqueue.model.errors import InvalidInput
+from goqueue.model.errors import InvalidInput, UniqueConflict
+from goqueue.model.query import EnqueueStatus
 from goqueue.tasks import encoding
 from goqueue.tasks.prepare import prepare
 
@@ -140,14 +141,18 @@ class Context(Generic[State]):
     async def enqueue(self, job: NewJob[object]) -> Enqueued:
         """Store another job, only if this attempt still owns its own: a zombie's children are refused (`LeaseLost`).
 
-        From a plain function: ``ctx.run(ctx.enqueue(job))``.
+        From a plain function: ``ctx.run(ctx.enqueue(job))``. Raises `UniqueConflict` if another job holds the unique
+        key and the job says ``reject``.
         """
-        return (await self.enqueue_many((job,)))[0]
+        answer = (await self.enqueue_many((job,)))[0]
+        if answer.status is EnqueueStatus.REJECTED:
+            raise UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+        return answer
 
     async def enqueue_many(self, jobs: Iterable[NewJob[object]]) -> list[Enqueued]:
         """Store other jobs, all or none; at most `limits.BATCH_MAX` of them. Answers in their order.
 
-        They belong to the tenant of this job.
+        They belong to the tenant of this job. A job that met a conflict says so in its answer's ``status``.
         """
         ready: list[NewJob[object]] = []
         for job in jobs:

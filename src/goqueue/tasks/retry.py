@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -101,14 +100,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def _whole(self, attempt: int) -> float:
         if self.delays_s:
             return self.delays_s[min(attempt, len(self.delays_s)) - 1]
-        if self.base_s == 0:
-            return 0.0
-        if self.base_s >= self.cap_s:
-            return self.cap_s
-        # In logarithms first: the power itself would overflow from the 1,025th attempt on.
-        if (attempt - 1) * math.log(self.factor) >= math.log(self.cap_s / self.base_s):
-            return self.cap_s
-        return min(self.cap_s, self.base_s * self.factor ** (attempt - 1))
+        try:
+            # As floats: an int factor would be raised to an int of a million digits.
+            return min(self.cap_s, self.base_s * float(self.factor) ** (attempt - 1))
+        except OverflowError:
+            return self.cap_s if self.base_s > 0 else 0.0
 
 
 def _in_range(name: str, value: object, low: float, high: float) -> None:

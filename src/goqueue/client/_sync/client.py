@@ -132,13 +132,9 @@ class Client:
         answers = self._send(ready) if conn is None else self._require_transactions().enqueue(conn, ready)
         handles = [self._handle(job, answer) for job, answer in zip(ready, answers, strict=True)]
         # An id of our own making cannot be that of another job; one of the caller's can.
-        doubtful = [
-            i
-            for i, answer in enumerate(answers)
-            if answer.status is EnqueueStatus.EXISTS and jobs[i].id and conn is None
-        ]
+        doubtful = [i for i, answer in enumerate(answers) if answer.status is EnqueueStatus.EXISTS and jobs[i].id]
         if doubtful:
-            self._compare(ready, handles, doubtful)
+            self._compare(ready, handles, doubtful, unseen_is_same=conn is not None)
         return handles
 
     def _send(self, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
@@ -154,12 +150,21 @@ class Client:
                     raise
             sleep(results.pause_s(self._settings, tries))
 
-    def _compare(self, jobs: Sequence[NewJob[R]], handles: list[Job[R] | Conflict], positions: Sequence[int]) -> None:
+    def _compare(
+        self,
+        jobs: Sequence[NewJob[R]],
+        handles: list[Job[R] | Conflict],
+        positions: Sequence[int],
+        *,
+        unseen_is_same: bool,
+    ) -> None:
+        """Put a conflict in the place of jobs whose ids belong to others. The caller's own transaction is not seen."""
         store = self._open()
         records = store.get(self._tenant, [jobs[i].id for i in positions])
         for i, record in zip(positions, records, strict=True):
-            if record is None or not results.same_job(jobs[i], record):
-                handles[i] = IdConflict(f"there is another job with the id {jobs[i].id}")
+            same = unseen_is_same if record is None else results.same_job(jobs[i], record)
+            if not same:
+                handles[i] = IdConflict(f"there is, or was a moment ago, another job with the id {jobs[i].id}")
 
     def _handle(self, job: NewJob[R], answer: Enqueued) -> Job[R] | Conflict:
         if answer.status is EnqueueStatus.REJECTED:

@@ -1,0 +1,145 @@
+"""Types that users rely on. Checked by mypy (`test_types.py`), never run.
+
+An ignore is an assertion too: under --strict an ignore that ignores nothing is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from goqueue.client._async.client import AsyncClient
+from goqueue.client._async.job import AsyncJob
+from goqueue.client._sync.client import Client
+from goqueue.client._sync.job import Job
+from goqueue.model.job import NewJob
+from goqueue.model.query import Enqueued
+from goqueue.tasks.app import GoQueue
+from goqueue.tasks.context import Context
+from goqueue.tasks.task import Task
+
+app = GoQueue()
+
+
+@dataclass
+class State:
+    """What a lifespan yields."""
+
+    greeting: str
+
+
+@app.task
+async def async_bare(to: str, subject: str = "") -> int:
+    """An async function under ``@app.task``."""
+    return len(to + subject)
+
+
+@app.task(queue="mail", max_attempts=5, timeout_s=30, unique=True, tags=["a"], meta={"team": "x"}, run_in="auto")
+async def async_options(to: str) -> str:
+    """An async function under ``@app.task(...)``."""
+    return to
+
+
+@app.task
+def sync_bare(n: int) -> float:
+    """A plain function under ``@app.task``."""
+    return n / 2
+
+
+@app.task(run_in="process")
+def sync_options(n: int) -> list[int]:
+    """A plain function under ``@app.task(...)``."""
+    return [n]
+
+
+@app.task
+async def async_context(ctx: Context[State], to: str) -> str:
+    """With a context."""
+    assert_type(ctx.state, State)
+    assert_type(await ctx.enqueue(async_bare.job(to)), Enqueued)
+    return ctx.state.greeting + to
+
+
+@app.task(kind="ctx")
+async def async_context_options(ctx: Context[State], to: str) -> None:
+    """With a context and options."""
+
+
+@app.task
+def sync_context(ctx: Context[None], n: int) -> int:
+    """A plain function with a context."""
+    return n
+
+
+@app.task(priority=1)
+def sync_context_options(ctx: Context[State], n: int) -> dict[str, int]:
+    """A plain function with a context and options."""
+    return {ctx.state.greeting: n}
+
+
+def jobs() -> None:
+    """``.job`` has the function's parameters and result, without the context."""
+    assert_type(async_bare.job("a"), NewJob[int])
+    assert_type(async_bare.job(to="a", subject="b"), NewJob[int])
+    assert_type(async_options.job(to="a"), NewJob[str])
+    assert_type(sync_bare.job(1), NewJob[float])
+    assert_type(sync_options.job(n=1), NewJob[list[int]])
+    assert_type(async_context.job(to="a"), NewJob[str])
+    assert_type(async_context_options.job("a"), NewJob[None])
+    assert_type(sync_context.job(n=1), NewJob[int])
+    assert_type(sync_context_options.job(n=1), NewJob[dict[str, int]])
+    assert_type(async_bare.job("a").options(delay_s=60, priority=1), NewJob[int])
+
+
+def refused() -> None:
+    """Wrong arguments are type errors."""
+    async_bare.job()  # type: ignore[call-arg]
+    async_bare.job(to=1)  # type: ignore[arg-type]
+    async_options.job(to="a", bcc="b")  # type: ignore[call-arg]
+    sync_bare.job("1")  # type: ignore[arg-type]
+    sync_options.job(1, 2)  # type: ignore[call-arg]
+    async_context.job()  # type: ignore[call-arg]
+    async_context_options.job(to=b"a")  # type: ignore[arg-type]
+    sync_context.job(ctx=None, n=1)  # type: ignore[call-arg]
+    sync_context_options.job(n=None)  # type: ignore[arg-type]
+    app.task(que="mail")  # type: ignore[call-overload]
+    app.task(run_in="thread")  # type: ignore[call-overload]
+
+
+async def called(ctx: Context[State]) -> None:
+    """Calling a task is calling its function, context and all."""
+    assert_type(await async_bare("a"), int)
+    assert_type(sync_bare(1), float)
+    assert_type(await async_context(ctx, "a"), str)
+    assert_type(sync_context_options(ctx, n=1), dict[str, int])
+    sync_context_options(n=1)  # type: ignore[call-arg]
+
+
+def listed() -> None:
+    """Tasks fit their public types."""
+    assert_type(app.tasks, Mapping[str, Task[..., object]])
+    by_name: Task[[int], float] = sync_bare
+    as_function: Callable[[int], float] = sync_bare
+    narrower: NewJob[object] = sync_bare.job(1)
+    del by_name, as_function, narrower
+
+
+def with_client(client: Client) -> None:
+    """Results keep their types to the end."""
+    job = client.enqueue(async_bare.job("a"))
+    assert_type(job, Job[int])
+    assert_type(job.result(timeout_s=1), int)
+    assert_type(client.enqueue_many([sync_bare.job(1)]), list[Job[float]])
+    assert_type(client.get("x"), Job[Any])
+    client.enqueue(async_bare)  # type: ignore[arg-type]
+
+
+async def with_async_client(client: AsyncClient) -> None:
+    """The same for the async client."""
+    job = await client.enqueue(async_context.job("a"))
+    assert_type(job, AsyncJob[str])
+    assert_type(await job.result(timeout_s=1), str)
+    assert_type(await client.enqueue_many(sync_bare.job(n) for n in range(3)), list[AsyncJob[float]])
+    async for found in client.iterate(queues=["mail"]):
+        assert_type(found, AsyncJob[Any])
