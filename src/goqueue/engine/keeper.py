@@ -31,6 +31,11 @@ STRAYS_KEPT_MAX: Final = 10_000
 log = structlog.get_logger("goqueue.engine")
 
 
+def beat_every_s(settings: WorkerSettings) -> float:
+    """Return the interval of beats: at least three in a lease, so that one may get lost."""
+    return min(settings.beat_s, settings.lease_s / 3)
+
+
 class Keeper:
     """Beats every ``beat_s``. ``beaten`` is called after each success, ``lapsed`` when the leases must be given up,
     ``news`` to hear what others have done for this worker.
@@ -65,6 +70,7 @@ class Keeper:
         self._beaten = beaten
         self._lapsed = lapsed
         self._news = news
+        self._beat_s = beat_every_s(settings)
         self._loop = asyncio.get_running_loop()
         self._soon = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
@@ -99,10 +105,10 @@ class Keeper:
 
     async def run(self) -> None:
         """Beat until cancelled. Returns never; the first beat registers the worker."""
-        backoff = Backoff(cap_s=min(1.0, self._settings.beat_s))
+        backoff = Backoff(cap_s=min(1.0, self._beat_s))
         while True:
             try:
-                async with asyncio.timeout(max(self._settings.beat_s, 1.0)):
+                async with asyncio.timeout(self._beat_s):
                     await self.beat()
             except (Unavailable, TimeoutError) as error:
                 log.warning("beat", error=str(error) or "no answer in time", left_s=self._left_s())
@@ -116,11 +122,11 @@ class Keeper:
             await self._pause()
 
     async def _pause(self) -> None:
-        least_s = min(BEAT_SOON_S, self._settings.beat_s)
+        least_s = min(BEAT_SOON_S, self._beat_s)
         await asyncio.sleep(least_s)
-        if self._settings.beat_s > least_s:
+        if self._beat_s > least_s:
             try:
-                async with asyncio.timeout(self._settings.beat_s - least_s):
+                async with asyncio.timeout(self._beat_s - least_s):
                     await self._soon.wait()
             except TimeoutError:
                 pass

@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 
 FD_VARIABLE: Final = "GOQUEUE_LIFELINE_FD"
 LINE_BYTES_MAX: Final = 1 << 20
+HELLO_S: Final = 30.0
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """Supervisor to worker, first of all: who it is and what to do. A command line could be seen by everybody."""
+
+    worker_id: str
+    target: str
+    payload: str
+    sys_path: list[str]
 
 
 class StopNow(msgspec.Struct, frozen=True, tag="stop"):
@@ -48,7 +58,7 @@ class Beating(msgspec.Struct, frozen=True, tag="beating"):
     beat: Beat
 
 
-ToWorker: TypeAlias = StopNow | BeatenFor
+ToWorker: TypeAlias = Hello | StopNow | BeatenFor
 
 encode: Final = msgspec.json.Encoder().encode
 decode_to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
@@ -63,12 +73,31 @@ class Lifeline:
         self._connection = connection
         self._buffer = b""
         self._stop: StopWorker | None = None
+        self._orphaned: Callable[[], None] | None = None
         self._beaten_at: Callable[[float, float], None] | None = None
 
-    def attach(self, *, stop: StopWorker, beaten_at: Callable[[float, float], None]) -> None:
-        """Listen on the running loop from now on."""
-        self._stop, self._beaten_at = stop, beaten_at
+    def hello(self) -> Hello:
+        """Wait for the first message. Raises `EOFError` when the supervisor has gone."""
+        self._connection.settimeout(HELLO_S)
+        while b"\n" not in self._buffer:
+            try:
+                chunk = self._connection.recv(65_536)
+            except TimeoutError:
+                chunk = b""
+            if not chunk:
+                raise EOFError("the supervisor has gone before it said what to do")
+            self._buffer += chunk
+        self._connection.setblocking(False)
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return msgspec.json.decode(line, type=Hello)
+
+    def attach(
+        self, *, stop: StopWorker, orphaned: Callable[[], None], beaten_at: Callable[[float, float], None]
+    ) -> None:
+        """Listen on the running loop from now on. ``orphaned`` is called when the supervisor has gone."""
+        self._stop, self._orphaned, self._beaten_at = stop, orphaned, beaten_at
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self.read)
+        self._act_on_lines()
 
     def detach(self) -> None:
         """Stop listening. Idempotent."""
@@ -92,16 +121,23 @@ class Lifeline:
             except OSError:
                 chunk = b""
             if not chunk:
-                stop = self._stop
+                orphaned = self._orphaned
                 self.detach()
-                stop()
+                if orphaned is not None:
+                    orphaned()
                 return
-            *lines, self._buffer = (self._buffer + chunk)[-LINE_BYTES_MAX:].split(b"\n")
-            for line in lines:
-                self._act(line)
+            self._buffer = (self._buffer + chunk)[-LINE_BYTES_MAX:]
+            self._act_on_lines()
+
+    def _act_on_lines(self) -> None:
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            self._act(line)
 
     def _act(self, line: bytes) -> None:
         match decode_to_worker.decode(line):
+            case Hello():
+                pass
             case StopNow(now=now):
                 if self._stop is not None:
                     self._stop(now=now)

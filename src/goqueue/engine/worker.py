@@ -92,6 +92,10 @@ class Worker:
             self._stop_now.set()
         self._stop.set()
 
+    def stop_gracefully(self) -> None:
+        """Stop as `stop` does, but however often it is called, never more abruptly."""
+        self._stop.set()
+
     @property
     def settled(self) -> int:
         """Outcomes that the store has taken so far."""
@@ -119,7 +123,9 @@ class Worker:
         loops += [asyncio.create_task(parts.fetcher.pump(), name=f"goqueue-pump-{n}") for n in range(PUMPS)]
         loops += [asyncio.create_task(parts.fetcher.listen(), name="goqueue-listen")]
         if self._lifeline is not None:
-            self._lifeline.attach(stop=self.stop, beaten_at=parts.keeper.extend_to)
+            self._lifeline.attach(
+                stop=self._told_to_stop, orphaned=self.stop_gracefully, beaten_at=parts.keeper.extend_to
+            )
         log.info("start", worker_id=self.info.id, queues=self._queues, concurrency=self._settings.concurrency)
         try:
             if until_idle:
@@ -189,6 +195,12 @@ class Worker:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+    def _told_to_stop(self, *, now: bool = False) -> None:
+        # The supervisor counts for us: a signal to the whole group comes to us twice, and means one.
+        self._stop.set()
+        if now:
+            self._stop_now.set()
 
     # -- what the keeper reports ------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ class _Child:
                     "goqueue.engine.executors.process_child",
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
-                    env={**os.environ, wire.FD_VARIABLE: str(theirs.fileno()), "PYTHONPATH": _python_path()},
+                    env={**os.environ, wire.FD_VARIABLE: str(theirs.fileno())},
                 )
             except BaseException:
                 ours.close()
@@ -193,8 +193,3 @@ class _Child:
             with contextlib.suppress(ValueError):
                 return f"the process of the handler was killed by {signal.Signals(-code).name}"
         return f"the process of the handler ended with exit code {code}"
-
-
-def _python_path() -> str:
-    """So that the new interpreter finds GoQueue itself; it gets the whole of our `sys.path` in the first message."""
-    return os.pathsep.join(p for p in sys.path if p)

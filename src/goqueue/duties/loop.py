@@ -1,0 +1,55 @@
+"""`Loop`: a background duty with one start/stop contract, which survives a double stop and a stop before the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from goqueue.model.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+RETRY_S: Final = 1.0
+
+log = structlog.get_logger("goqueue.duties")
+
+
+class Loop:
+    """Calls ``tick`` every ``every_s`` (jittered), the first time at once. What a tick raises ends the tick only."""
+
+    def __init__(self, name: str, every_s: float, tick: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self._every_s = every_s
+        self._tick = tick
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin. Does nothing while it runs."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"goqueue-{self.name}")
+
+    async def stop(self) -> None:
+        """End, and wait until it has ended. Idempotent; also before `start`, and `start` works again afterwards."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            delay_s = self._every_s
+            try:
+                await self._tick()
+            except Unavailable as error:
+                delay_s = min(delay_s, RETRY_S)
+                log.warning(self.name, error=str(error))
+            except Exception:
+                log.exception(self.name)
+            # Jittered, so that the duties of many processes spread.
+            await asyncio.sleep(delay_s * (0.9 + random.random() / 5))  # noqa: S311
