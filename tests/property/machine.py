@@ -1,0 +1,363 @@
+"""A random user, worker fleet and operator, who tell two stores the same things and compare every answer.
+
+Every delay and lease is a multiple of 1,000 s, and every step of the clock a multiple of that plus 10 s; so no
+deadline is ever so near that the moment between two calls decides what an answer is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from goqueue.model.admin import Duty
+from goqueue.model.errors import LeaseLost
+from goqueue.model.job import ErrorInfo, JobRecord, JobRef, NewJob, OnConflict, Unique
+from goqueue.model.lease import Beat, Claimed, Held, Lease, Want, WorkerInfo
+from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Outcome, Release, Retry, Settlement, Snooze
+from goqueue.model.query import (
+    CancelJobs,
+    Change,
+    Count,
+    DeleteJobs,
+    Enqueued,
+    EnqueueStatus,
+    Filter,
+    Query,
+    RetryJobs,
+    Selection,
+)
+from goqueue.model.state import FINAL_STATES, JobState
+from goqueue.store.conformance.harness import new_id
+from goqueue.store.port import Store
+from tests.property.pair import Pair
+
+QUEUES = ("a", "b")
+FINAL = (JobState.COMPLETED, JobState.CANCELLED, JobState.DEAD)
+delays = st.sampled_from([0.0, 0.0, 0.0, 1000.0, 3000.0])
+indexes = st.integers(0, 10_000)
+recent = st.integers(0, 5)
+
+BOOM = ErrorInfo("ValueError", "boom", "é")
+OUTCOMES: tuple[Outcome, ...] = (
+    Complete(),
+    Complete(b'{"n":1}'),
+    Retry(0.0, BOOM),
+    Retry(1000.0, BOOM),
+    Retry(0.0, ErrorInfo("KeyError", "'x'")),
+    Snooze(0.0),
+    Snooze(1000.0, "not yet"),
+    Release(),
+    Cancel(),
+    Cancel("not wanted"),
+    Dead(BOOM),
+    Dead(BOOM, "not_retryable"),
+)
+outcomes = st.sampled_from(OUTCOMES)
+
+
+def _keys() -> list[Unique]:
+    """Few keys, so that jobs meet; and every way to hold one."""
+    holds: list[tuple[tuple[JobState, ...], float | None]] = [
+        ((), None),
+        (FINAL, None),
+        (FINAL, 1000.0),
+        (FINAL[:1], 3000.0),
+        (FINAL[1:], None),
+    ]
+    return [
+        Unique(
+            key=key,
+            on_conflict=on_conflict,
+            final_states=final_states,
+            window_s=window_s,
+            digest=hashlib.sha256(key.encode()).digest(),
+        )
+        for key in ("k", "l")
+        for on_conflict in OnConflict
+        for final_states, window_s in holds
+    ]
+
+
+# The machine gives id and tenant. Sampling from ready values leaves Hypothesis more steps for its entropy.
+TIMES: list[dict[str, Any]] = [  # Any: fields of NewJob
+    *[{}] * 6,
+    {"delay_s": 1000.0},
+    {"delay_s": 3000.0},
+    {"run_at": datetime(2001, 1, 1, tzinfo=UTC)},
+    {"run_at": datetime(2190, 1, 1, tzinfo=UTC)},
+]
+SHAPES: list[dict[str, Any]] = [  # Any: fields of NewJob
+    *[{}] * 3,
+    {"max_attempts": 1, "tags": ("t",), "priority": 9},
+    {"max_attempts": 2, "tags": ("t", "u"), "kind": "y"},
+    {"max_crashes": 1, "timeout_s": 30.0, "priority": 0},
+    {"max_crashes": 2, "meta": {"k": "v"}, "kind": "y", "priority": 0},
+]
+jobs = st.builds(
+    lambda n, queue, time, shape, unique: NewJob[object](
+        **({"kind": "x", "args": b'{"n":%d}' % n, "queue": queue, "unique": unique} | time | shape)
+    ),
+    st.integers(0, 9),
+    st.sampled_from(QUEUES),
+    st.sampled_from(TIMES),
+    st.sampled_from(SHAPES),
+    st.sampled_from([*[None] * 30, *_keys()]),
+)
+batches = st.lists(st.tuples(jobs, st.sampled_from([False] * 7 + [True])), min_size=1, max_size=5)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The rules. A subclass says which pair of stores they are for."""
+
+    pair: Pair
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A tenant of its own stands for a fresh store.
+        self.tenant = f"t-{uuid.uuid4()}"
+        self.workers = [str(uuid.uuid4()) for _ in range(3)]
+        self.sent: list[NewJob[object]] = []
+        self.leases: list[tuple[str, Lease]] = []
+        self.claims: Counter[str] = Counter()
+        self.handed_back: Counter[str] = Counter()
+        self.travelled = 0.0
+
+    # -- users ----------------------------------------------------------------------------------------
+
+    @rule(batch=batches, retry=st.booleans())
+    def enqueue(self, batch: list[tuple[NewJob[object], bool]], retry: bool) -> None:
+        """Enqueue a batch, in which an id may come twice."""
+        ready: list[NewJob[object]] = []
+        for job, same_id in batch:
+            changed: dict[str, Any] = {"id": new_id(), "tenant": self.tenant}  # Any: fields of NewJob
+            if same_id and ready:
+                changed |= {"id": ready[-1].id, "queue": ready[-1].queue}
+            ready.append(msgspec.structs.replace(job, **changed))
+        self.pair.both(lambda store: store.enqueue(ready, retry=retry))
+        self.sent += ready
+
+    @precondition(lambda self: self.sent)
+    @rule(at=indexes, count=st.integers(1, 4))
+    def send_again(self, at: int, count: int) -> None:
+        """Repeat what may have been committed."""
+        start = at % len(self.sent)
+        batch = self.sent[start : start + count]
+        answers = self.pair.both(lambda store: store.enqueue(batch, retry=True))
+        live = {record.id for record in self._records() if record is not None}
+        for answer in answers:
+            assert answer.status is not EnqueueStatus.EXISTS or answer.ref.id in live
+
+    # -- workers --------------------------------------------------------------------------------------
+
+    @rule(
+        at=indexes, ttl_s=st.sampled_from([0.0, 1000.0, 3000.0, 3000.0]), progress=st.sampled_from([None, b'{"p":1}'])
+    )
+    def beat(self, at: int, ttl_s: float, progress: bytes | None) -> None:
+        """Let a worker tell of everything that it ever held."""
+        worker = self.workers[at % len(self.workers)]
+        held = tuple(Held(lease.ref, lease.fence, progress) for owner, lease in self.leases if owner == worker)
+        beat = Beat(worker=WorkerInfo(id=worker, name="w"), ttl_s=ttl_s, held=held, tenant=self.tenant)
+
+        async def extend(store: Store) -> tuple[list[JobRef], list[JobRef]]:
+            beaten = await store.extend(beat)
+            return sorted(set(beaten.lost)), sorted(set(beaten.cancel))
+
+        self.pair.both(extend)
+
+    @rule(at=st.integers(0, 2), total=st.sampled_from([1, 20]), along=st.lists(st.tuples(recent, outcomes), max_size=3))
+    def work(self, at: int, total: int, along: list[tuple[int, Outcome]]) -> None:
+        """Beat and claim, as a healthy worker does: so that most of what is waiting is run by somebody."""
+        self.beat(at, 3000.0, None)
+        self.claim(at, total, list(QUEUES), along)
+
+    @rule(
+        at=indexes,
+        total=st.sampled_from([1, 2, 20]),
+        queues=st.permutations(QUEUES),
+        along=st.lists(st.tuples(recent | indexes, outcomes), max_size=3),
+    )
+    def claim(self, at: int, total: int, queues: list[str], along: list[tuple[int, Outcome]]) -> None:
+        """Claim, with outcomes along or without."""
+        worker = self.workers[at % len(self.workers)]
+        want = Want(worker_id=worker, queues=tuple(queues), total=total, tenant=self.tenant)
+        settlements = self._settlements(along)
+        claimed: Claimed = self.pair.both(lambda store: store.claim(want, settlements))
+        self._note(settlements, list(claimed.settled))
+        for lease in claimed.leases:
+            self.claims[lease.id] += 1
+            assert lease.fence == self.claims[lease.id] + lease.crashes, "fence = claims + sweeps"
+            assert lease.attempt == self.claims[lease.id] - self.handed_back[lease.id]
+            self.leases.append((worker, lease))
+
+    @precondition(lambda self: self.leases)
+    @rule(batch=st.lists(st.tuples(recent | indexes, outcomes), min_size=1, max_size=5))
+    def settle(self, batch: list[tuple[int, Outcome]]) -> None:
+        """Settle any leases that there ever were, also twice."""
+        settlements = self._settlements(batch)
+        self._note(settlements, self.pair.both(lambda store: store.settle(settlements)))
+
+    @precondition(lambda self: self.leases)
+    @rule(batch=st.lists(st.tuples(recent, outcomes), min_size=1, max_size=2))
+    def settle_recent(self, batch: list[tuple[int, Outcome]]) -> None:
+        """Settle what is likely to run: a rule of its own, so that it comes often."""
+        self.settle(batch)
+
+    @precondition(lambda self: self.leases)
+    @rule(at=indexes, job=jobs)
+    def enqueue_by(self, at: int, job: NewJob[object]) -> None:
+        """Enqueue from a handler, whose lease may be lost."""
+        _, by = self.leases[-1 - at % len(self.leases)]
+        child = msgspec.structs.replace(job, id=new_id(), tenant=self.tenant)
+        answers: list[Enqueued] = []
+        try:
+            answers = self.pair.both(lambda store: store.enqueue_by([child], by.ref, by.fence))
+        except LeaseLost:
+            (record,) = self.pair.both(lambda store: store.get(self.tenant, [child.id]))
+            assert record is None
+        if answers:
+            self.sent.append(child)
+
+    # -- upkeep and operators ---------------------------------------------------------------------------
+
+    @rule(steps=st.sampled_from([0, 0, 1, 1, 3]))
+    def advance(self, steps: int) -> None:
+        """Let time pass."""
+        seconds = 1000.0 * steps + 10
+        self.travelled += seconds
+        self.pair.advance(seconds)
+
+    @precondition(lambda self: self.leases)
+    @rule(late=st.booleans(), work=st.booleans())
+    def crash(self, late: bool, work: bool) -> None:
+        """Let the worker of the latest lease be gone, found by a sweep at once or only after its time."""
+        worker = self.leases[-1][0]
+        if work:
+            self.work(self.workers.index(worker), 20, [])
+        if late:
+            self.advance(3)
+        else:
+            self.beat(self.workers.index(worker), 0.0, None)
+        self._sweep(Duty.ORPHANS)
+
+    @rule(duty=st.sampled_from(Duty))
+    def sweep(self, duty: Duty) -> None:
+        """Do all of an upkeep."""
+        self._sweep(duty)
+
+    @precondition(lambda self: self.sent)
+    @rule(
+        change=st.one_of(
+            st.builds(CancelJobs, st.sampled_from(["", "why"])), st.just(RetryJobs()), st.just(DeleteJobs())
+        ),
+        picks=st.lists(indexes, min_size=1, max_size=4),
+    )
+    def change(self, change: Change, picks: list[int]) -> None:
+        """Change jobs by id."""
+        ids = tuple(dict.fromkeys(self.sent[pick % len(self.sent)].id for pick in picks))
+        changed = self.pair.both(lambda store: store.change(Selection(self.tenant, ids), change))
+        if isinstance(change, DeleteJobs):
+            gone = {answer.id for answer in changed if answer.status == "changed"}
+            # An id that is gone may be enqueued again, and starts anew.
+            for job_id in gone:
+                del self.claims[job_id], self.handed_back[job_id]
+
+    @rule(queue=st.sampled_from(QUEUES), paused=st.sampled_from([False, False, True]))
+    def pause(self, queue: str, paused: bool) -> None:
+        """Pause or resume."""
+        self.pair.both(lambda store: store.pause(self.tenant, queue, paused))
+        self.pair.both(lambda store: store.paused(self.tenant))
+
+    # -- questions --------------------------------------------------------------------------------------
+
+    @rule(
+        states=st.lists(st.sampled_from(JobState), max_size=2, unique=True),
+        queues=st.lists(st.sampled_from(QUEUES), max_size=1),
+        kinds=st.lists(st.sampled_from(["x", "y"]), max_size=1),
+        tags=st.lists(st.sampled_from(["t", "u"]), max_size=2, unique=True),
+        page_size=st.sampled_from([1, 3, 100]),
+    )
+    def ask(self, states: list[JobState], queues: list[str], kinds: list[str], tags: list[str], page_size: int) -> None:
+        """Ask for a list and for counts."""
+        wanted = Filter(
+            tenant=self.tenant, states=tuple(states), queues=tuple(queues), kinds=tuple(kinds), tags=tuple(tags)
+        )
+
+        async def find(store: Store) -> list[JobRecord]:
+            found: list[JobRecord] = []
+            query = Query(filter=wanted, page_size=page_size)
+            for _ in range(1000):
+                page = await store.find(query)
+                found += page.jobs
+                if page.next_before_id is None:
+                    return found
+                query = msgspec.structs.replace(query, before_id=page.next_before_id)
+            raise AssertionError("the pages never end")
+
+        async def count(store: Store) -> list[Count]:
+            return sorted(await store.count(wanted), key=lambda c: (c.queue, c.state))
+
+        self.pair.both(find)
+        self.pair.both(count)
+
+    @rule()
+    def look(self) -> None:
+        """Look at everything, and hold it against what was done."""
+        for record in self._records():
+            if record is not None:
+                assert record.attempt == self.claims[record.id] - self.handed_back[record.id]
+                assert (record.finished_at is not None) == (record.state in FINAL_STATES)
+                assert (record.worker_id is not None) or record.state is not JobState.RUNNING
+        refs = [job.ref for job in self.sent]
+        self.pair.both(lambda store: store.history(refs))
+        self.pair.both(lambda store: store.workers(self.tenant))
+
+    def teardown(self) -> None:
+        """Look once more, and leave nothing that another example could meet."""
+        self.look()
+        for worker in range(len(self.workers)):
+            self.pair.advance(10)
+            self.travelled += 10
+            beat = Beat(worker=WorkerInfo(id=self.workers[worker]), ttl_s=0, tenant=self.tenant)
+            self.pair.both(lambda store, beat=beat: store.extend(beat))  # type: ignore[misc]
+        for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.WORKERS):
+            self._sweep(duty)
+        self.look()
+        self.pair.advance(-self.travelled)
+
+    # -- helpers ----------------------------------------------------------------------------------------
+
+    def _records(self) -> list[JobRecord | None]:
+        ids = [job.id for job in self.sent]
+        return self.pair.both(lambda store: store.get(self.tenant, ids))
+
+    def _sweep(self, duty: Duty) -> None:
+        async def sweep(store: Store) -> int:
+            total = 0
+            for _ in range(1000):
+                swept = await store.sweep(duty, 100)
+                total += swept.count
+                if not swept.more:
+                    # How the history is kept, and so how much of it there is to sweep, is each store's own.
+                    return 0 if duty is Duty.HISTORY else total
+            raise AssertionError("the sweep never ends")
+
+        self.pair.both(sweep)
+
+    def _settlements(self, batch: list[tuple[int, Outcome]]) -> list[Settlement]:
+        if not self.leases:
+            return []
+        # Small indexes are the latest leases: most outcomes are of leases that hold.
+        picked = [(self.leases[-1 - at % len(self.leases)][1], outcome) for at, outcome in batch]
+        return [Settlement(lease.ref, lease.fence, outcome) for lease, outcome in picked]
+
+    def _note(self, settlements: list[Settlement], answers: list[Answer]) -> None:
+        for settlement, answer in zip(settlements, answers, strict=True):
+            if answer is Answer.APPLIED and isinstance(settlement.outcome, Snooze | Release):
+                self.handed_back[settlement.ref.id] += 1

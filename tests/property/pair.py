@@ -1,0 +1,81 @@
+"""Two stores that are told the same things and must answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from goqueue.model.errors import GoQueueError
+from goqueue.store.memory import MemoryStore
+from goqueue.store.port import Store
+
+T = TypeVar("T")
+
+NEAR_S = 5.0
+"""Both stores run on real time plus what was travelled; the machine keeps every deadline further away than this."""
+
+
+class TravellingStore(Store, Protocol):
+    """A store whose clock tests can move."""
+
+    def time_travel(self, seconds: float) -> None: ...
+
+
+class Pair:
+    """The model, the store under test, and the loop on which both live."""
+
+    def __init__(self, other: TravellingStore, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self.model = MemoryStore()
+        self._other = other
+        self._run = run
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks."""
+        self.model.time_travel(seconds)
+        self._other.time_travel(seconds)
+
+    def both(self, ask: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        """Put one question to both, and return the model's answer, which is the other's too."""
+        expected, answer = self._answer(ask, self.model), self._answer(ask, self._other)
+        if complaint := difference(expected, answer):
+            raise AssertionError(f"the stores differ: {complaint}\n  model: {expected!r}\n  other: {answer!r}")
+        if isinstance(expected, GoQueueError):
+            raise expected
+        return expected
+
+    def _answer(self, ask: Callable[[Store], Coroutine[Any, Any, T]], store: Store) -> T | GoQueueError:
+        try:
+            answer: T = self._run(ask(store))
+        except GoQueueError as error:
+            return error
+        else:
+            return answer
+
+
+def difference(a: object, b: object, path: str = "answer") -> str:
+    """Say where two answers differ: instants and durations by more than a moment, JSON by value, errors by type."""
+    if isinstance(a, msgspec.Raw | bytes) and isinstance(b, msgspec.Raw | bytes):
+        a, b = msgspec.json.decode(bytes(a)), msgspec.json.decode(bytes(b))
+        return "" if a == b else f"{path}: {a!r} is not {b!r}"
+    if type(a) is not type(b):
+        return f"{path}: {a!r} is not {b!r}"
+    if isinstance(a, GoQueueError):
+        return ""
+    if isinstance(a, msgspec.Struct):
+        return _first(difference(getattr(a, name), getattr(b, name), f"{path}.{name}") for name in a.__struct_fields__)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        if len(a) != len(b):
+            return f"{path}: {len(a)} items are not {len(b)}"
+        return _first(difference(x, y, f"{path}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True)))
+    if isinstance(a, datetime) and isinstance(b, datetime):
+        return "" if abs((a - b).total_seconds()) < NEAR_S else f"{path}: {a} is not near {b}"
+    if isinstance(a, float) and isinstance(b, float):
+        return "" if abs(a - b) < NEAR_S else f"{path}: {a} is not near {b}"
+    return "" if a == b else f"{path}: {a!r} is not {b!r}"
+
+
+def _first(complaints: Iterable[str]) -> str:
+    return next(filter(None, complaints), "")

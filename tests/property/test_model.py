@@ -1,0 +1,71 @@
+"""The memory store is the oracle: a store that was told the same things has to answer the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import hypothesis
+import msgspec
+import pytest
+from hypothesis.stateful import run_state_machine_as_test
+
+from goqueue.model.outcome import Answer, Settlement
+from goqueue.settings import StoreSettings
+from goqueue.store.memory import MemoryStore
+from tests.property.machine import StoreMachine
+from tests.property.pair import Pair, TravellingStore
+
+HEALTH = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much]
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def _compare(other: TravellingStore, runner: asyncio.Runner, *, examples: int, shrink: bool = True) -> None:
+    class Machine(StoreMachine):
+        pair = Pair(other, runner.run)
+
+    phases = list(hypothesis.Phase) if shrink else [hypothesis.Phase.generate]
+    run_state_machine_as_test(
+        Machine,
+        settings=hypothesis.settings(
+            max_examples=examples,
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=HEALTH,
+            phases=[phase for phase in phases if phase is not hypothesis.Phase.explain],
+            database=None,
+        ),
+    )
+
+
+def test_the_model_keeps_its_own_law(runner: asyncio.Runner) -> None:
+    _compare(MemoryStore(), runner, examples=60)
+
+
+def test_the_machine_finds_a_settle_without_its_fence(runner: asyncio.Runner) -> None:
+    class Unfenced(MemoryStore):
+        async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+            rows = [self.memory.live.get((o.ref.tenant, o.ref.id)) for o in outcomes]
+            fences = [o.fence if row is None else row.fence for row, o in zip(rows, outcomes, strict=True)]
+            unfenced = [msgspec.structs.replace(o, fence=f) for o, f in zip(outcomes, fences, strict=True)]
+            return await super().settle(unfenced)
+
+    with pytest.raises(AssertionError, match="the stores differ"):
+        _compare(Unfenced(), runner, examples=300, shrink=False)
+
+
+def test_postgres_answers_as_the_model(database_url: str, runner: asyncio.Runner) -> None:
+    from goqueue.store.postgres import PostgresStore
+
+    store = PostgresStore(database_url, settings=StoreSettings(pool_max=2, self_test_s=0.2))
+    runner.run(store.migrate())
+    runner.run(store.open())
+    try:
+        _compare(store, runner, examples=80)
+    finally:
+        runner.run(store.close())
