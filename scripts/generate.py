@@ -40,7 +40,14 @@ def openapi() -> Files:
     return {"contracts/openapi.json": document()}
 
 
-GENERATORS: list[Generator] = [sync_code, openapi]
+def state_machine() -> Files:
+    """The page on a job's life, from the table of transitions."""
+    from scripts.state_machine import document
+
+    return document()
+
+
+GENERATORS: list[Generator] = [sync_code, openapi, state_machine]
 
 
 def main(arguments: list[str]) -> int:

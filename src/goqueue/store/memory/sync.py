@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from goqueue.model.job import JobRecord, JobRef, NewJob
     from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
+    from goqueue.store.jobs_sync import JobStore
 
 
 class SyncMemoryStore:
@@ -64,3 +65,9 @@ class SyncMemoryStore:
         if self._closed:
             raise StoreUnavailable("this store was closed: make a new one")
         return self.memory
+
+
+if TYPE_CHECKING:
+
+    def _is_a_job_store(store: SyncMemoryStore) -> JobStore:
+        return store
