@@ -35,10 +35,27 @@ class Pair:
 
 
 PAIRS = (
-    Pair("src/goqueue/store/jobs_async.py", "src/goqueue/store/jobs_sync.py", {"jobs_sync": "jobs_async"}),
+    Pair("src/goqueue/store/jobs_async.py", "src/goqueue/store/jobs_sync.py"),
     Pair("src/goqueue/client/_async", "src/goqueue/client/_sync", by_hand=("primitives.py",)),
-    Pair("tests/unit/client/_async", "tests/unit/client/_sync", by_hand=("support.py",)),
-    Pair("src/goqueue/store/postgres/_async", "src/goqueue/store/postgres/_sync"),
+    Pair(
+        "tests/unit/client/_async",
+        "tests/unit/client/_sync",
+        {"goqueue.store.memory.store": "goqueue.store.memory.sync", "MemoryStore": "SyncMemoryStore"},
+        by_hand=("support.py",),
+    ),
+    Pair(
+        "src/goqueue/store/postgres/_async",
+        "src/goqueue/store/postgres/_sync",
+        {
+            "AsyncConnection": "Connection",
+            "AsyncConnectionPool": "ConnectionPool",
+            "AsyncDatabase": "Database",
+            "AsyncDeadlineConnection": "DeadlineConnection",
+            "AsyncPostgresJobs": "PostgresJobs",
+            "AsyncRawCursor": "RawCursor",
+            "async_after": "after",
+        },
+    ),
 )
 
 WORDS = {

@@ -1,0 +1,1 @@
+"""Connections, async by hand; ``_sync`` is generated from this package."""

@@ -1,0 +1,56 @@
+# Generated from src/goqueue/store/postgres/_async/callers.py by scripts/unasync.py: change that and run `make generate`.
+"""Plans inside a caller's own transaction, on a connection that is the caller's (psycopg)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psycopg import Connection, RawCursor
+from psycopg.pq import TransactionStatus
+
+from goqueue.model.errors import InvalidInput
+from goqueue.store.postgres.adapters import teach
+from goqueue.store.postgres.errors import DriverError, translate
+from goqueue.store.postgres.sql import query
+from goqueue.store.postgres.verbs import enqueue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from goqueue.model.job import NewJob
+    from goqueue.model.query import Enqueued
+    from goqueue.store.postgres.statement import Plan
+
+T = TypeVar("T")
+
+
+def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | None) -> list[Enqueued]:
+    """Store jobs in the transaction that is open on ``conn``, or that begins with this statement.
+
+    Raises `InvalidInput` for a connection that is not a psycopg ``Connection`` or whose transaction has failed.
+    """
+    if not isinstance(conn, Connection):
+        raise InvalidInput(f"needs a psycopg Connection, got {type(conn).__module__}.{type(conn).__name__}", "conn")
+    if conn.info.transaction_status == TransactionStatus.INERROR:
+        raise InvalidInput("its transaction has failed: roll it back first", "conn")
+    try:
+        answers = _pump(enqueue.enqueue(jobs, now=now), conn)
+        _pump(enqueue.notify_idle(jobs, now), conn)
+    except DriverError as e:
+        raise translate(e) or e from e
+    return answers
+
+
+def _pump(plan: Plan[T], conn: Connection[Any]) -> T:
+    with RawCursor(conn) as cursor:
+        teach(cursor.adapters)
+        try:
+            statement = next(plan)
+            while True:
+                cursor.execute(query(statement.name), statement.params, prepare=False, binary=True)
+                rows = cursor.fetchall() if cursor.description else ()
+                statement = plan.send(rows)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer

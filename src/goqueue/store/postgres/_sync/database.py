@@ -1,0 +1,162 @@
+# Generated from src/goqueue/store/postgres/_async/database.py by scripts/unasync.py: change that and run `make generate`.
+"""Connections to PostgreSQL and the loop that pumps plans over them. Every wait has a deadline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from psycopg import Connection, OperationalError, RawCursor
+from psycopg import errors as pg
+from psycopg_pool import ConnectionPool
+
+from goqueue.store.postgres.adapters import adapters
+from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
+from goqueue.store.postgres.sql import query
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from psycopg.abc import PQGen
+
+    from goqueue.settings import StoreSettings
+    from goqueue.store.postgres.statement import Plan, Rows, Statement
+
+T = TypeVar("T")
+
+NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
+"""Local to the transaction, so that a pooler may sit between."""
+NOTIFY: Final = b"SELECT pg_catalog.pg_notify('goqueue', $1::text)"
+
+
+class DeadlineConnection(Connection["tuple[Any, ...]"]):
+    """A connection that gives up on a server that does not answer, and is then closed."""
+
+    deadline_s: float = 15.0
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait as the driver does, but no longer than the deadline."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.deadline_s)
+        except pg._WaitTimeout:
+            self.pgconn.finish()
+            raise OperationalError(f"no answer within {self.deadline_s:g} s") from None
+
+
+class Database:
+    """A bounded pool of connections, and plans run on them."""
+
+    def __init__(self, url: str, settings: StoreSettings, *, prepare: bool = True) -> None:
+        self._settings = settings
+        self.prepare = prepare
+        self._pool: ConnectionPool[DeadlineConnection] | None = None
+        self.url = url
+        self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
+            "autocommit": True,
+            "prepare_threshold": None,
+            "connect_timeout": max(2, round(settings.connect_timeout_s)),
+            "application_name": "goqueue",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "context": adapters(),
+            "cursor_factory": RawCursor,
+        }
+
+    def connect(self) -> DeadlineConnection:
+        """Open one connection outside the pool."""
+        try:
+            connection = DeadlineConnection.connect(self.url, **self.kwargs)
+        except DriverError as e:
+            raise translate(e) or e from e
+        connection.deadline_s = self._settings.statement_timeout_s
+        return connection
+
+    def open(self) -> None:
+        """Open the pool; connections are made when needed. Idempotent."""
+        if self._pool is not None:
+            return
+        deadline_s = self._settings.statement_timeout_s
+
+        def configure(connection: DeadlineConnection) -> None:
+            connection.deadline_s = deadline_s
+
+        self._pool = ConnectionPool(
+            self.url,
+            connection_class=DeadlineConnection,
+            min_size=0,
+            max_size=self._settings.pool_max,
+            max_waiting=10_000,
+            timeout=self._settings.connect_timeout_s,
+            # No pause between attempts of the pool's own: callers pace themselves, and none may wait after a recovery.
+            reconnect_timeout=0.0,
+            kwargs=self.kwargs,
+            configure=configure,
+            open=False,
+        )
+        self._pool.open()
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        if self._pool is not None:
+            self._pool.close(timeout=2.0)
+
+    def run(self, plan: Plan[T], *, atomic: bool = False, translated: bool = True) -> T:
+        """Run a plan on a connection of the pool: each statement by itself, or ``atomic``: all in one transaction.
+
+        Raises `StoreUnavailable` and the other errors of `goqueue.store.postgres.errors.translate`; without
+        ``translated`` the driver's own where one item of a batch is to blame.
+        """
+        if self._pool is None:
+            self.open()
+        assert self._pool is not None
+        try:
+            with self._pool.connection() as connection:
+                if not atomic:
+                    return self._pump(plan, connection, transaction=False)
+                with connection.transaction():
+                    connection.execute(NO_SEQUENTIAL_SCANS)
+                    return self._pump(plan, connection, transaction=True)
+        except DriverError as e:
+            if isinstance(e, OperationalError):
+                self._drop_broken()
+            if not translated and (is_bad_row(e) or is_missing_partition(e)):
+                raise
+            raise translate(e) or e from e
+
+    def _pump(self, plan: Plan[T], connection: DeadlineConnection, *, transaction: bool) -> T:
+        try:
+            statement = next(plan)
+            while True:
+                try:
+                    rows = self._execute(statement, connection, transaction=transaction)
+                except DriverError as e:
+                    statement = plan.throw(e)
+                else:
+                    statement = plan.send(rows)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    def _execute(self, statement: Statement, connection: DeadlineConnection, *, transaction: bool) -> Rows:
+        sql = query(statement.name)
+        if transaction or not (statement.indexed or statement.wake):
+            cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
+        else:
+            # One trip, one implicit transaction.
+            with connection.pipeline():
+                if statement.indexed:
+                    connection.execute(NO_SEQUENTIAL_SCANS, prepare=self.prepare)
+                cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
+                for topic in statement.wake:
+                    connection.execute(NOTIFY, (topic,), prepare=self.prepare)
+        return cursor.fetchall() if cursor.description else ()
+
+    def _drop_broken(self) -> None:
+        """After a lost connection: let go of the others that the same event broke."""
+        if self._pool is not None:
+            try:
+                self._pool.check()
+            except DriverError:
+                return

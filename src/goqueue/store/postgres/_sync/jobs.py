@@ -1,0 +1,153 @@
+# Generated from src/goqueue/store/postgres/_async/jobs.py by scripts/unasync.py: change that and run `make generate`.
+"""The client's part of the store: enqueue, find and change jobs, also inside a caller's own transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from goqueue.settings import StoreSettings
+from goqueue.store.postgres import migrate
+from goqueue.store.postgres._sync.callers import enqueue_in
+from goqueue.store.postgres._sync.database import Database
+from goqueue.store.postgres.statement import Plan, Statement
+from goqueue.store.postgres.timers import after
+from goqueue.store.postgres.verbs import change as change_verb
+from goqueue.store.postgres.verbs import enqueue as enqueue_verb
+from goqueue.store.postgres.verbs import find as find_verb
+from goqueue.store.postgres.wakeups import Wakeups, topic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from goqueue.model.job import JobRecord, JobRef, NewJob
+    from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
+
+
+class PostgresJobs:
+    """`JobStore` on PostgreSQL."""
+
+    def __init__(self, url: str, *, settings: StoreSettings | None = None) -> None:
+        self._settings = settings or StoreSettings()
+        self._database = Database(url, self._settings)
+        self._wakeups = Wakeups(self._settings.notify_window_s)
+        self._shift = timedelta(0)
+
+    def open(self) -> None:
+        """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent."""
+        self._database.open()
+        migrate.check(self._database.run(_version()))
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        self._flush()
+        self._database.close()
+
+    def ping(self) -> None:
+        """Answer a trivial question within the deadline."""
+        self._database.run(_version())
+
+    def enqueue(self, jobs: Sequence[NewJob[Any]], retry: bool = False) -> list[Enqueued]:
+        """Store jobs; see `goqueue.store.jobs_sync.JobStore.enqueue`."""
+        if not jobs:
+            return []
+        atomic = retry or sum(job.unique is not None for job in jobs) not in (0, 1) or _mixed(jobs)
+        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now())
+        if atomic:
+            answers = self._database.run(plan, atomic=True)
+            self._wake_later(jobs)
+            return answers
+        wake, ask_in_s = self._wakeups.leading(_topics(jobs))
+        answers = self._database.run(_first_wakes(plan, wake))
+        if ask_in_s is not None:
+            after(ask_in_s, self._flush)
+        return answers
+
+    def enqueue_in(self, conn: object, jobs: Sequence[NewJob[Any]]) -> list[Enqueued]:
+        """Store jobs in the caller's open transaction on ``conn``. Idle workers are woken when it commits.
+
+        Nothing of ours is left on the connection: no setting, no savepoint, no prepared statement.
+        """
+        return enqueue_in(conn, jobs, self._now())
+
+    def change(self, selection: Selection, change: Change) -> list[Changed]:
+        """Cancel, retry or delete; see `goqueue.store.jobs_sync.JobStore.change`."""
+        if not selection.ids:
+            return []
+        return self._database.run(change_verb.change(selection, change, self._settings, self._now()))
+
+    def find(self, query: Query) -> Page:
+        """Return one page, newest first."""
+        return self._database.run(find_verb.find(query, self._now()))
+
+    def count(self, filter: Filter) -> list[Count]:
+        """Count jobs that are not final."""
+        return self._database.run(find_verb.count(filter, self._now()))
+
+    def history(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        """Return final jobs by ref."""
+        return self._database.run(find_verb.history(refs, self._now())) if refs else []
+
+    def get(self, tenant: str, ids: Sequence[str]) -> list[JobRecord | None]:
+        """Return jobs by id."""
+        return self._database.run(find_verb.get(tenant, ids, self._now())) if ids else []
+
+    def _now(self) -> datetime | None:
+        """Return None, which means the server's clock, unless a test has moved this store's."""
+        return datetime.now(UTC) + self._shift if self._shift else None
+
+    def _wake_later(self, jobs: Sequence[NewJob[Any]]) -> None:
+        """Send wake-ups after a commit of ours that could not carry them."""
+        wake, ask_in_s = self._wakeups.leading(_topics(jobs))
+        if wake:
+            self._database.run(_notify(wake))
+        if ask_in_s is not None:
+            after(ask_in_s, self._flush)
+
+    def _flush(self) -> None:
+        """Send the wake-ups that have waited for their window's end."""
+        wake = self._wakeups.trailing()
+        if wake:
+            self._database.run(_notify(wake))
+
+
+def _mixed(jobs: Sequence[NewJob[Any]]) -> bool:
+    return len({job.unique is None for job in jobs}) > 1
+
+
+def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:
+    """Topics to wake: none for a job that is only due later, which a poll finds in time."""
+    if len(jobs) == 1:
+        return [topic(jobs[0].tenant, jobs[0].queue)]
+    return sorted({topic(job.tenant, job.queue) for job in jobs})
+
+
+def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list[Enqueued]]:
+    """Let the first statement of a plan carry wake-ups."""
+    try:
+        statement = next(plan)
+        if wake:
+            statement = msgspec.structs.replace(statement, wake=wake)
+        while True:
+            try:
+                rows = yield statement
+            except BaseException as e:  # noqa: BLE001  the plan decides
+                statement = plan.throw(e)
+            else:
+                statement = plan.send(rows)
+    except StopIteration as stop:
+        answer: list[Enqueued] = stop.value
+        return answer
+
+
+def _notify(topics: tuple[str, ...]) -> Plan[None]:
+    for name in topics:
+        yield Statement("notify", (name,), indexed=False)
+
+
+def _version() -> Plan[int]:
+    rows = yield Statement("probe", indexed=False)
+    version: int = rows[0][0]
+    return version

@@ -1,0 +1,59 @@
+"""The driver's errors as GoQueue's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from goqueue.model.errors import (
+    GoQueueError,
+    KeyBusy,
+    PermissionDenied,
+    SchemaMissing,
+    SchemaOutdated,
+    SerializationConflict,
+    StoreUnavailable,
+)
+
+DriverError: Final = (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests)
+"""What the driver and its pool raise."""
+
+
+def translate(e: BaseException) -> GoQueueError | None:
+    """Return the error to raise instead of the driver's, or None where the driver's own says most (a bug of ours)."""
+    match e:
+        case PoolTimeout() | TooManyRequests():
+            return StoreUnavailable("no connection to PostgreSQL became free in time: is it up, and pool_max large enough?")
+        case PoolClosed():
+            return StoreUnavailable("the store is closed")
+        case pg.InvalidSchemaName() | pg.UndefinedTable():
+            return SchemaMissing("the database has no GoQueue schema: run `goqueue db migrate`")
+        case pg.UndefinedColumn() | pg.UndefinedFunction():
+            return SchemaOutdated("the database's schema is older than this version needs: run `goqueue db migrate`")
+        case pg.InsufficientPrivilege():
+            return PermissionDenied(f"{_first_line(e)}: grant the role its rights with `goqueue db grant`")
+        case pg.SerializationFailure() | pg.DeadlockDetected():
+            return SerializationConflict("a concurrent transaction got in the way: run the whole transaction again")
+        case pg.LockNotAvailable():
+            return KeyBusy("a lock was not free in time: try again")
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return StoreUnavailable(f"PostgreSQL did not answer: {_first_line(e)}")
+        case _:
+            return None
+
+
+def is_bad_row(e: BaseException) -> bool:
+    """Tell whether one item of a batch is to blame, so that the others may pass without it."""
+    return isinstance(e, psycopg.DataError | psycopg.IntegrityError | pg.ProgramLimitExceeded)
+
+
+def is_missing_partition(e: BaseException) -> bool:
+    """Tell whether a final job met no history partition for its day."""
+    return isinstance(e, pg.CheckViolation) and "no partition of relation" in str(e)
+
+
+def _first_line(e: BaseException) -> str:
+    return str(e).strip().split("\n", 1)[0] or type(e).__name__

@@ -1,0 +1,86 @@
+"""History partitions: one for each day on which final jobs expire, made ahead, dropped when past.
+
+A partition is made as a table of its own and then attached: `CREATE TABLE … PARTITION OF` would wait for every reader of
+the history with a lock that blocks every settle behind it. It is dropped by `DETACH … CONCURRENTLY` for the same reason.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from goqueue.store.postgres.sql import query
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from goqueue.settings import StoreSettings
+
+AHEAD_DAYS: Final = 7
+_BOUND: Final = re.compile(r"FROM \('(\d{4}-\d{2}-\d{2})'\) TO \('(\d{4}-\d{2}-\d{2})'\)")
+
+
+def needed(settings: StoreSettings, now: datetime) -> list[date]:
+    """Return the days for which a job that ends between now and `AHEAD_DAYS` from now needs a partition."""
+    days: set[date] = set()
+    for retention_s in (settings.completed_retention_s, settings.cancelled_retention_s, settings.dead_retention_s):
+        if retention_s is not None:
+            first = (now.astimezone(UTC) + timedelta(seconds=retention_s)).date() + timedelta(days=1)
+            days.update(first + timedelta(days=n) for n in range(AHEAD_DAYS + 1))
+    return sorted(days)
+
+
+async def ensure(connection: AsyncConnection[Any], settings: StoreSettings, now: datetime) -> int:
+    """Make the partitions that are needed and missing; return how many. Safe beside others who do the same."""
+    there = {day for day, _, _ in await _existing(connection)}
+    made = 0
+    for day in needed(settings, now):
+        if day not in there:
+            made += await _make(connection, day, settings.lock_timeout_s)
+    return made
+
+
+async def drop_past(connection: AsyncConnection[Any], now: datetime) -> int:
+    """Drop the partitions whose jobs have all expired; return how many. One that cannot be dropped now waits."""
+    today = now.astimezone(UTC).date()
+    dropped = 0
+    for day, name, pending in await _existing(connection):
+        if day <= today:
+            how = sql.SQL("FINALIZE") if pending else sql.SQL("CONCURRENTLY")
+            table = sql.Identifier("goqueue", name)
+            detach = sql.SQL("ALTER TABLE goqueue.job_history DETACH PARTITION {} {}").format(table, how)
+            await connection.execute(detach)
+            await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+            dropped += 1
+    return dropped
+
+
+async def _existing(connection: AsyncConnection[Any]) -> list[tuple[date, str, bool]]:
+    cursor = await connection.execute(query("partitions"))
+    found = []
+    for name, bound, pending in await cursor.fetchall():
+        match = _BOUND.search(bound or "")
+        if match:
+            found.append((date.fromisoformat(match[1]), name, pending))
+    return sorted(found)
+
+
+async def _make(connection: AsyncConnection[Any], day: date, lock_timeout_s: float) -> int:
+    table = sql.Identifier("goqueue", f"job_history_{day:%Y%m%d}")
+    timeout = sql.Literal(f"{round(lock_timeout_s * 1000)}ms")
+    try:
+        async with connection.transaction():
+            await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(timeout))
+            await connection.execute(sql.SQL("CREATE TABLE {} (LIKE goqueue.job_history INCLUDING ALL)").format(table))
+            await connection.execute(
+                sql.SQL("ALTER TABLE goqueue.job_history ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                    table, sql.Literal(day.isoformat()), sql.Literal((day + timedelta(days=1)).isoformat())
+                )
+            )
+    except (pg.DuplicateTable, pg.UniqueViolation):
+        return 0  # somebody else makes it at this moment
+    return 1

@@ -1,0 +1,32 @@
+-- extend: keep the progress of running jobs, and tell which leases are lost and which jobs somebody wants cancelled.
+-- $1 worker id  $2 ids  $3 fences  $4 progress (JSON) or null
+-- Rows: id, true if lost or false if its cancellation is wanted. Jobs in good order have no row.
+-- Indexes: job_pkey. `state + 0` keeps the planner from taking job_running instead.
+WITH h AS MATERIALIZED (
+    SELECT *, 1 AS one FROM unnest($2::uuid[], $3::int8[], $4::text[]) AS h(id, fence, progress)
+),
+now_running AS MATERIALIZED (
+    SELECT h.id, j.id IS NULL AS lost, j.cancel_requested_at IS NOT NULL AS cancel
+    FROM h
+    LEFT JOIN goqueue.job AS j ON j.id = h.id AND j.fence = h.fence AND j.state + 0 = 1 AND j.worker_id = $1::uuid
+),
+locked AS MATERIALIZED (
+    SELECT j.tid, h.progress, 1 AS one
+    FROM h
+    CROSS JOIN LATERAL (
+        SELECT j.ctid AS tid
+        FROM goqueue.job AS j
+        WHERE j.id = h.id AND j.fence = h.fence AND j.state + 0 = 1
+        FOR UPDATE SKIP LOCKED
+    ) AS j
+    WHERE h.progress IS NOT NULL
+),
+kept AS (
+    UPDATE goqueue.job AS j
+    SET progress = l.progress::json
+    FROM locked AS l
+    WHERE j.ctid = l.tid AND l.one = 1
+)
+SELECT r.id::text, r.lost
+FROM now_running AS r
+WHERE r.lost OR r.cancel

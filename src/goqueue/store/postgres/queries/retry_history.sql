@@ -1,0 +1,43 @@
+-- change (retry): final jobs wait again, due now, with fence and attempt kept and at least one more attempt and crash granted.
+-- $1 now or null  $2 tenant  $3 ids  $4 earliest day on which any of them can expire
+-- Rows: id, 'changed' or 'key_held'. The others: ask change_check.
+-- A job with a unique key must take it back: held by another job it stays final.
+-- Indexes: job_history_pkey, job_pkey (conflict), job_key_pkey (conflict).
+WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
+found AS MATERIALIZED (
+    SELECT h.* FROM goqueue.job_history AS h
+    WHERE h.id = ANY ($3::uuid[]) AND h.tenant = $2::text AND h.expires_on >= $4::date
+    FOR UPDATE SKIP LOCKED
+),
+expired AS (
+    DELETE FROM goqueue.job_key AS k USING found AS f
+    WHERE f.key IS NOT NULL AND k.tenant = f.tenant AND k.queue = f.queue AND k.key = f.key
+      AND k.job_id <> f.id AND k.until <= (SELECT now FROM clock)
+    RETURNING k.job_id
+),
+taken AS (
+    INSERT INTO goqueue.job_key AS k (tenant, queue, key, job_id)
+    SELECT f.tenant, f.queue, f.key, f.id FROM found AS f
+    WHERE f.key IS NOT NULL AND (SELECT count(*) FROM expired) >= 0
+    ORDER BY f.tenant, f.queue, f.key
+    ON CONFLICT (tenant, queue, key) DO UPDATE SET until = NULL WHERE k.job_id = excluded.job_id
+    RETURNING k.job_id
+),
+back AS (
+    DELETE FROM goqueue.job_history AS h USING found AS f
+    WHERE h.id = f.id AND h.expires_on = f.expires_on AND (f.key IS NULL OR f.id IN (SELECT job_id FROM taken))
+    RETURNING h.*
+),
+live AS (
+    INSERT INTO goqueue.job (
+        id, created_at, run_at, attempted_at, fence, timeout_s, attempt, max_attempts, crashes, max_crashes, state, priority,
+        flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key)
+    SELECT
+        b.id, b.created_at, clock.now, b.attempted_at, b.fence, b.timeout_s, b.attempt,
+        greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority, b.flags,
+        b.tenant, b.queue, b.group_key, b.kind, b.args, b.tags, b.meta, b.errors, b.progress, b.unique_key, b.key
+    FROM back AS b CROSS JOIN clock
+    RETURNING id
+)
+SELECT f.id::text, CASE WHEN f.id IN (SELECT id FROM live) THEN 'changed' ELSE 'key_held' END
+FROM found AS f

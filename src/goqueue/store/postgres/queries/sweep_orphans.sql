@@ -1,0 +1,26 @@
+-- sweep: take running jobs back from workers that have expired.
+-- $1 now or null  $2 limit  $3 retention of cancelled and $4 of dead in seconds (null: for ever)
+-- Rows: one: how many jobs were taken back. Workers are locked first (a beat that comes now waits, and finds its leases
+--   lost); a worker whose row is locked is beating right now, a job whose row is locked is left for the next time.
+-- Indexes: worker_pkey, job_running, job_pkey.
+WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
+expired AS MATERIALIZED (
+    SELECT w.id FROM goqueue.worker AS w
+    WHERE w.expires_at <= (SELECT now FROM clock)
+    ORDER BY w.expires_at
+    LIMIT 100
+    FOR UPDATE SKIP LOCKED
+),
+held AS MATERIALIZED (
+    SELECT j.tid, 1 AS one
+    FROM expired AS e
+    CROSS JOIN LATERAL (
+        SELECT j.ctid AS tid FROM goqueue.job AS j
+        WHERE j.worker_id = e.id AND j.state = 1
+        LIMIT $2::int4
+        FOR UPDATE SKIP LOCKED
+    ) AS j
+    LIMIT $2::int4
+)
+/*take_back*/
+SELECT (SELECT count(*) FROM again)::int4 + (SELECT count(*) FROM gone)::int4

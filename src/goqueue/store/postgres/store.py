@@ -1,0 +1,254 @@
+"""`PostgresStore`: the port on PostgreSQL. Verbs are plans; this class runs them, and keeps lanes, wake-ups and partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from goqueue.model.admin import Capabilities, Duty, SchemaStatus, Swept
+from goqueue.model.errors import KeyBusy, StoreUnavailable
+from goqueue.model.outcome import Answer
+from goqueue.settings import StoreSettings
+from goqueue.store.postgres import migrate, partitions
+from goqueue.store.postgres._async.database import AsyncDatabase
+from goqueue.store.postgres._async.jobs import AsyncPostgresJobs
+from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
+from goqueue.store.postgres.fetch import LaneFetch
+from goqueue.store.postgres.signals import Listener
+from goqueue.store.postgres.verbs import admin, enqueue, work
+from goqueue.store.postgres.wakeups import topic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from goqueue.model.admin import Record, Term
+    from goqueue.model.job import JobRef, NewJob
+    from goqueue.model.lease import Beat, Beaten, Claimed, Want, WorkerRecord
+    from goqueue.model.outcome import Settlement
+    from goqueue.model.query import Enqueued
+
+T = TypeVar("T")
+_PARTITION_TRIES: Final = 3
+_PAUSE_TRIES: Final = 10
+
+
+class PostgresStore(AsyncPostgresJobs):
+    """A whole store on one PostgreSQL database (15 or newer). Opens lazily; `close` gives all connections back."""
+
+    def __init__(self, url: str, *, settings: StoreSettings | None = None) -> None:
+        super().__init__(url, settings=settings)
+        self._listener: Listener | None = None
+        self._fetch = LaneFetch(self._database, self._settings)
+        self._partition_lock = asyncio.Lock()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can promise."""
+        return Capabilities(
+            store="postgres",
+            durable=True,
+            transactional_enqueue=True,
+            transactional_complete=True,
+            shared=True,
+            notifications=self._listener is not None and self._listener.pushes,
+            time_travel=True,
+        )
+
+    async def close(self) -> None:
+        """Stop listening and close all connections. Idempotent."""
+        if self._listener is not None:
+            await self._listener.close()
+        await self._fetch.close()
+        await super().close()
+
+    async def listen(self) -> bool:
+        """Start to listen for wake-ups; tell whether they arrive. Behind a transaction pooler they do not: then poll."""
+        if self._listener is None:
+            self._listener = Listener(self._database, self_test_s=self._settings.self_test_s)
+        await self._listener.start()
+        if not self._listener.pushes:
+            self._database.prepare = False
+        return self._listener.pushes
+
+    def time_travel(self, seconds: float) -> None:
+        """Move this store object's clock: its statements carry the shifted instant. For tests."""
+        self._shift += timedelta(seconds=seconds)
+
+    # -- workers ---------------------------------------------------------------------------------
+
+    async def claim(self, want: Want, outcomes: Sequence[Settlement] = ()) -> Claimed:
+        """Settle ``outcomes`` and claim; see `goqueue.store.port.WorkStore.claim`."""
+        if _repeats(outcomes):
+            settled = tuple(await self.settle(outcomes))
+            return _with_answers(await self.claim(want), settled)
+        try:
+            return await self._fetch.claim(want, outcomes, self._now())
+        except DriverError as e:
+            if not outcomes or not (is_missing_partition(e) or is_bad_row(e)):
+                raise translate(e) or e from e
+        # An outcome is to blame: settle them apart, then claim.
+        settled = tuple(await self.settle(outcomes))
+        return _with_answers(await self.claim(want), settled)
+
+    async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        """Decide attempts; see `goqueue.store.port.WorkStore.settle`."""
+        if not outcomes:
+            return []
+        if _repeats(outcomes):
+            return await self._settle_in_turns(outcomes)
+        for _ in range(_PARTITION_TRIES):
+            try:
+                return list((await self._fetch.settle(outcomes, self._now())).settled)
+            except DriverError as e:
+                if is_missing_partition(e):
+                    await self._make_partitions()
+                elif is_bad_row(e) and len(outcomes) > 1:
+                    # Row by row: one bad row holds up none of the others.
+                    return [answer for outcome in outcomes for answer in await self.settle([outcome])]
+                else:
+                    raise translate(e) or e from e
+        raise StoreUnavailable("the history partition of today could not be made: another session holds a lock on it")
+
+    async def _settle_in_turns(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        """Settle a batch that names a lease twice: the first decides, in a statement before the second's."""
+        answers: dict[int, Answer] = {}
+        rest = list(enumerate(outcomes))
+        while rest:
+            seen: set[str] = set()
+            turn = [(i, o) for i, o in rest if o.ref.id not in seen and not seen.add(o.ref.id)]  # type: ignore[func-returns-value]  # set.add as "and note it"
+            taken = {i for i, _ in turn}
+            for (i, _), answer in zip(turn, await self.settle([o for _, o in turn]), strict=True):
+                answers[i] = answer
+            rest = [(i, o) for i, o in rest if i not in taken]
+        return [answers[i] for i in range(len(outcomes))]
+
+    async def extend(self, beat: Beat) -> Beaten:
+        """Keep a worker alive; see `goqueue.store.port.WorkStore.extend`."""
+        return await self._database.run(work.extend(beat, self._now()))
+
+    async def enqueue_by(self, jobs: Sequence[NewJob[Any]], by: JobRef, fence: int) -> list[Enqueued]:
+        """Enqueue under a lease; see `goqueue.store.port.WorkStore.enqueue_by`."""
+        answers = await self._database.run(enqueue.enqueue_by(jobs, by, fence, self._now()), atomic=True)
+        await self._wake_later(jobs)
+        return answers
+
+    async def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[str]:
+        """Yield names of queues that have news; see `goqueue.store.port.WorkStore.signals`."""
+        await self.listen()
+        assert self._listener is not None
+        topics = {topic(tenant, queue): queue for queue in queues}
+        async for name in self._listener.topics(list(topics)):
+            queue = topics.get(name, "")
+            self._fetch.woken(queue)
+            yield queue
+
+    # -- upkeep ----------------------------------------------------------------------------------
+
+    async def sweep(self, duty: Duty, limit: int) -> Swept:
+        """Do a bounded piece of upkeep; see `goqueue.store.port.AdminStore.sweep`."""
+        try:
+            swept = await self._upkeep(lambda: self._database.run(admin.sweep(duty, limit, self._settings, self._now())))
+        except DriverError as e:
+            if limit <= 1 or not is_bad_row(e):
+                raise translate(e) or e from e
+            # One bad row must not stop upkeep: take the others one at a time, and leave the bad one.
+            swept = await self.sweep(duty, 1)
+        if duty is Duty.HISTORY:
+            changed = await self._history()
+            return Swept(swept.count + changed, swept.more)
+        return swept
+
+    async def _history(self) -> int:
+        now = self._now() or datetime.now(UTC)
+        connection = await self._database.connect()
+        try:
+            made = await partitions.ensure(connection, self._settings, now)
+            return made + await partitions.drop_past(connection, now)
+        except DriverError as e:
+            raise translate(e) or e from e
+        finally:
+            await connection.close()
+
+    async def _upkeep(self, verb: Callable[[], Awaitable[T]]) -> T:
+        """Run a verb that may move jobs to history, and make the partition that it misses."""
+        try:
+            return await verb()
+        except DriverError as e:
+            if not is_missing_partition(e):
+                raise
+        await self._make_partitions()
+        return await verb()
+
+    async def _make_partitions(self) -> None:
+        async with self._partition_lock:
+            connection = await self._database.connect()
+            try:
+                await partitions.ensure(connection, self._settings, self._now() or datetime.now(UTC))
+            except DriverError as e:
+                raise translate(e) or e from e
+            finally:
+                await connection.close()
+
+    async def elect(self, name: str, holder: str, ttl_s: float) -> Term | None:
+        """Become or stay leader; see `goqueue.store.port.AdminStore.elect`."""
+        return await self._database.run(admin.elect(name, holder, ttl_s, self._now()))
+
+    async def read(self, name: str) -> Record | None:
+        """Read a record."""
+        return await self._database.run(admin.read(name, self._now()))
+
+    async def write(self, name: str, value: bytes, version: int, ttl_s: float | None = None) -> Record | None:
+        """Write a record if its version is still ``version``."""
+        return await self._database.run(admin.write(name, value, version, ttl_s, self._now()))
+
+    async def workers(self, tenant: str) -> list[WorkerRecord]:
+        """List workers."""
+        return await self._database.run(admin.workers(tenant))
+
+    async def pause(self, tenant: str, queue: str, paused: bool) -> None:
+        """Pause or resume a queue: exact once answered."""
+        for tries_left in reversed(range(_PAUSE_TRIES)):
+            try:
+                return await self._database.run(admin.pause(tenant, queue, paused=paused, now=self._now()), atomic=True)
+            except KeyBusy:
+                if not tries_left:
+                    raise
+
+    async def paused(self, tenant: str) -> list[str]:
+        """Name the paused queues."""
+        return await self._database.run(admin.paused(tenant))
+
+    async def migrate(self) -> SchemaStatus:
+        """Apply pending migrations and make the history partitions that are needed now."""
+        connection = await self._database.connect()
+        connection.deadline_s = 3600.0
+        try:
+            status = await migrate.apply(connection, lock_timeout_s=self._settings.lock_timeout_s * 10)
+            await partitions.ensure(connection, self._settings, self._now() or datetime.now(UTC))
+        except DriverError as e:
+            raise translate(e) or e from e
+        finally:
+            await connection.close()
+        return status
+
+    async def schema(self) -> SchemaStatus:
+        """Tell which migrations the database has."""
+        connection = await self._database.connect()
+        try:
+            return await migrate.status(connection)
+        except DriverError as e:
+            raise translate(e) or e from e
+        finally:
+            await connection.close()
+
+
+def _repeats(outcomes: Sequence[Settlement]) -> bool:
+    return len(outcomes) > 1 and len({o.ref.id for o in outcomes}) < len(outcomes)
+
+
+def _with_answers(claimed: Claimed, settled: tuple[Answer, ...]) -> Claimed:
+    return type(claimed)(settled, claimed.leases)
+

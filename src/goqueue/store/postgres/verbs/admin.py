@@ -1,0 +1,82 @@
+"""Upkeep: sweeps, elections, records, workers, pauses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from goqueue.model.admin import Duty, Record, Swept, Term
+from goqueue.store.postgres.rows import worker_record
+from goqueue.store.postgres.statement import Plan, Statement
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from goqueue.model.lease import WorkerRecord
+    from goqueue.settings import StoreSettings
+
+
+def sweep(duty: Duty, limit: int, settings: StoreSettings, now: datetime | None = None) -> Plan[Swept]:
+    """Do a bounded piece of upkeep; partitions are the store's own work (`goqueue.store.postgres.partitions`)."""
+    retention = (settings.cancelled_retention_s, settings.dead_retention_s)
+    match duty:
+        case Duty.ORPHANS:
+            rows = yield Statement("sweep_orphans", (now, limit, *retention))
+            count = rows[0][0]
+        case Duty.ORPHANS_FULL:
+            rows = yield Statement("sweep_orphans_full", (now, limit, *retention))
+            count = rows[0][0]
+        case Duty.WORKERS:
+            count = len((yield Statement("sweep_workers", (now, limit))))
+        case Duty.HISTORY:
+            rows = yield Statement("sweep_records", (now, limit))
+            count = rows[0][0]
+        case _:
+            assert_never(duty)
+    return Swept(count, more=count >= limit)
+
+
+def elect(name: str, holder: str, ttl_s: float, now: datetime | None = None) -> Plan[Term | None]:
+    """Become or stay leader, or resign."""
+    if ttl_s <= 0:
+        yield Statement("resign", (now, name, holder))
+        return None
+    rows = yield Statement("elect", (now, name, holder, ttl_s))
+    return Term(name, holder, rows[0][0]) if rows else None
+
+
+def read(name: str, now: datetime | None = None) -> Plan[Record | None]:
+    """Read a record."""
+    rows = yield Statement("record_read", (now, name))
+    return Record(name, bytes(rows[0][0]), rows[0][1]) if rows else None
+
+
+def write(
+    name: str, value: bytes, version: int, ttl_s: float | None, now: datetime | None = None
+) -> Plan[Record | None]:
+    """Create a record (version 0) or change it, if nobody else did."""
+    if version == 0:
+        rows = yield Statement("record_create", (now, name, value, ttl_s))
+    else:
+        rows = yield Statement("record_write", (now, name, value, ttl_s, version))
+    return Record(name, value, rows[0][0]) if rows else None
+
+
+def workers(tenant: str) -> Plan[list[WorkerRecord]]:
+    """List workers."""
+    rows = yield Statement("workers", (tenant, 1_000))
+    return [worker_record(row) for row in rows]
+
+
+def pause(tenant: str, queue: str, *, paused: bool, now: datetime | None = None) -> Plan[None]:
+    """Pause or resume a queue. The caller runs it in one transaction, so that a pause is exact once answered."""
+    yield Statement("lock_timeout", ("500ms",))
+    yield Statement("pause_lock")
+    if paused:
+        yield Statement("pause", (now, tenant, queue))
+    else:
+        yield Statement("resume", (tenant, queue))
+
+
+def paused(tenant: str) -> Plan[list[str]]:
+    """Name paused queues."""
+    return [row[0] for row in (yield Statement("paused", (tenant,)))]

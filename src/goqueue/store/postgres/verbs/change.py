@@ -1,0 +1,68 @@
+"""Change jobs by id: cancel, retry, delete. Each job by itself; what was not written is looked at afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from goqueue.model.query import CancelJobs, Change, Changed, ChangeStatus, DeleteJobs, RetryJobs, Selection
+from goqueue.model.state import FINAL_STORED, StoredState
+from goqueue.store.postgres import pack
+from goqueue.store.postgres.rows import earliest_expiry
+from goqueue.store.postgres.statement import Plan, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from goqueue.settings import StoreSettings
+
+def change(
+    selection: Selection, change: Change, settings: StoreSettings, now: datetime | None = None
+) -> Plan[list[Changed]]:
+    """Apply a change; see ``AsyncJobStore.change``."""
+    done: dict[str, ChangeStatus] = {}
+    ids, tenant, since = pack.uuids(selection.ids), selection.tenant, earliest_expiry(selection.ids)
+    match change:
+        case CancelJobs():
+            rows = yield Statement("cancel", (now, tenant, ids, change.reason, settings.cancelled_retention_s))
+            done.update((id, ChangeStatus(status)) for id, status in rows)
+        case RetryJobs():
+            rows = yield Statement("retry_live", (now, tenant, ids))
+            done.update((id, ChangeStatus(status)) for id, status in rows)
+            rest = [id for id in selection.ids if id not in done]
+            if rest:
+                rows = yield Statement("retry_history", (now, tenant, pack.uuids(rest), since))
+                done.update((id, ChangeStatus(status)) for id, status in rows)
+        case DeleteJobs():
+            rows = yield Statement("delete", (tenant, ids, since))
+            done.update((id, ChangeStatus(status)) for id, status in rows)
+        case _:
+            assert_never(change)
+    rest = [id for id in selection.ids if id not in done]
+    if rest:
+        yield from _look(tenant, rest, change, done)
+    return [Changed(id, done[id]) for id in selection.ids]
+
+
+def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, ChangeStatus]) -> Plan[None]:
+    """Tell why jobs were not written."""
+    rows = yield Statement("change_check", (tenant, pack.uuids(ids), earliest_expiry(ids)))
+    found = {id: (StoredState(state), requested) for id, state, requested, _ in rows}
+    for id in ids:
+        if id not in found:
+            done[id] = ChangeStatus.NOT_FOUND
+            continue
+        state, requested = found[id]
+        match change:
+            case CancelJobs() if state is StoredState.CANCELLED or (state is StoredState.RUNNING and requested):
+                done[id] = ChangeStatus.UNCHANGED
+            case CancelJobs() if state in FINAL_STORED:
+                done[id] = ChangeStatus.WRONG_STATE
+            case RetryJobs() if state is StoredState.WAITING:
+                done[id] = ChangeStatus.UNCHANGED
+            case RetryJobs() | DeleteJobs() if state is StoredState.RUNNING:
+                done[id] = ChangeStatus.WRONG_STATE
+            case RetryJobs() if state is StoredState.BLOCKED:
+                done[id] = ChangeStatus.WRONG_STATE
+            case _:
+                done[id] = ChangeStatus.BUSY

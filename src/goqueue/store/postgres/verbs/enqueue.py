@@ -1,0 +1,224 @@
+"""Store jobs: plain ones in one statement, keyed ones each only if it takes its key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from goqueue.model.errors import KeyBusy, LeaseLost
+from goqueue.model.job import JobRef, OnConflict
+from goqueue.model.query import Enqueued, EnqueueStatus
+from goqueue.model.state import StoredState
+from goqueue.store.postgres import pack
+from goqueue.store.postgres.rows import earliest_expiry, utc
+from goqueue.store.postgres.statement import Plan, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from goqueue.model.job import NewJob, Unique
+
+_encode = msgspec.json.Encoder().encode
+_ROUNDS_MAX: Final = 8
+"""A key can change hands between a conflict and the look at its holder; then the enqueue is tried again."""
+_BIT: Final = {"completed": StoredState.COMPLETED, "cancelled": StoredState.CANCELLED, "dead": StoredState.DEAD}
+
+
+def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime | None = None) -> Plan[list[Enqueued]]:
+    """Store prepared jobs; see ``AsyncJobStore.enqueue``. With ``retry`` the caller runs it in one transaction."""
+    answers: list[Enqueued | None] = [None] * len(jobs)
+    plain = [i for i, job in enumerate(jobs) if job.unique is None]
+    keyed = [i for i, job in enumerate(jobs) if job.unique is not None]
+    if plain:
+        yield from _plain(jobs, plain, answers, now)
+    if keyed:
+        yield from _keyed(jobs, keyed, answers, now)
+    done = [a for a in answers if a is not None]
+    assert len(done) == len(jobs)
+    if retry:
+        yield from _undo(done)
+    return done
+
+
+def enqueue_by(jobs: Sequence[NewJob[Any]], by: JobRef, fence: int, now: datetime | None = None) -> Plan[list[Enqueued]]:
+    """As `enqueue`, but only under a valid lease. The caller runs it in one transaction."""
+    rows = yield Statement("enqueue_by", (now, by.id, fence))
+    if not rows:
+        raise LeaseLost(f"job {by.id} is no longer leased under fence {fence}: nothing was enqueued")
+    return (yield from enqueue(jobs, now=now))
+
+
+def notify_idle(jobs: Sequence[NewJob[Any]], now: datetime | None = None) -> Plan[None]:
+    """Wake idle workers when the caller's transaction commits."""
+    for tenant in sorted({job.tenant for job in jobs}):
+        queues = sorted({job.queue for job in jobs if job.tenant == tenant})
+        yield Statement("notify_idle", (now, tenant, queues), indexed=False)
+
+
+def _plain(
+    jobs: Sequence[NewJob[Any]], which: list[int], answers: list[Enqueued | None], now: datetime | None
+) -> Plan[None]:
+    if len(which) == 1:
+        rows = yield Statement("enqueue_one", _one(jobs[which[0]], now), indexed=False)
+    else:
+        rows = yield Statement("enqueue", _columns([jobs[i] for i in which], now), indexed=False)
+    _note(jobs, which, rows, answers)
+    for i in which:
+        if answers[i] is None:
+            answers[i] = Enqueued(EnqueueStatus.EXISTS, jobs[i].ref)
+
+
+def _note(
+    jobs: Sequence[NewJob[Any]], which: list[int], rows: Sequence[tuple[Any, ...]], answers: list[Enqueued | None]
+) -> None:
+    """Answer ``inserted`` for each row; of the same id twice in one batch, the first was inserted."""
+    inserted = {id: (created_at, run_at) for id, created_at, run_at in rows}
+    for i in which:
+        found = inserted.pop(jobs[i].id, None)
+        if found is not None:
+            answers[i] = Enqueued(EnqueueStatus.INSERTED, jobs[i].ref, utc(found[0]), utc(found[1]))
+
+
+def _keyed(
+    jobs: Sequence[NewJob[Any]], which: list[int], answers: list[Enqueued | None], now: datetime | None
+) -> Plan[None]:
+    for _ in range(_ROUNDS_MAX):
+        rows = yield Statement("enqueue_keyed", _keyed_columns([jobs[i] for i in which], now))
+        _note(jobs, which, rows, answers)
+        which = [i for i in which if answers[i] is None]
+        if not which:
+            return
+        wanted = _keys([jobs[i] for i in which])
+        rows = yield Statement("enqueue_holders", (now, *wanted, pack.uuids([jobs[i].id for i in which])))
+        expired = []
+        for nth, holder, lapsed, exists in rows:
+            i = which[nth]
+            if exists or holder == jobs[i].id:
+                answers[i] = Enqueued(EnqueueStatus.EXISTS, jobs[i].ref)
+            elif lapsed:
+                expired.append(i)
+            elif holder is not None:
+                answers[i] = yield from _met(jobs[i], holder, now)
+        if expired:
+            yield Statement("enqueue_expire_keys", (now, *_keys([jobs[i] for i in expired])))
+        which = [i for i in which if answers[i] is None]
+        if not which:
+            return
+    raise KeyBusy("the unique key changed hands again and again meanwhile: try again")
+
+
+def _met(job: NewJob[Any], holder: str, now: datetime | None) -> Plan[Enqueued | None]:
+    assert job.unique is not None
+    ref = JobRef(job.tenant, job.queue, holder)
+    match job.unique.on_conflict:
+        case OnConflict.REJECT:
+            return Enqueued(EnqueueStatus.REJECTED, ref)
+        case OnConflict.REPLACE:
+            rows = yield Statement("enqueue_replace", _replacement(job, holder, now))
+            return Enqueued(EnqueueStatus.REPLACED if rows else EnqueueStatus.DUPLICATE, ref)
+        case OnConflict.RETURN:
+            return Enqueued(EnqueueStatus.DUPLICATE, ref)
+
+
+def _undo(answers: list[Enqueued]) -> Plan[None]:
+    inserted = [a.ref.id for a in answers if a.status is EnqueueStatus.INSERTED]
+    if not inserted:
+        return
+    rows = yield Statement("enqueue_undo", (pack.uuids(inserted), earliest_expiry(inserted)))
+    undone = {row[0] for row in rows}
+    for i, answer in enumerate(answers):
+        if answer.ref.id in undone:
+            answers[i] = Enqueued(EnqueueStatus.EXISTS, answer.ref)
+
+
+def _one(job: NewJob[Any], now: datetime | None) -> tuple[object, ...]:
+    return (
+        now,
+        job.id,
+        job.tenant,
+        job.queue,
+        job.group_key,
+        job.run_at,
+        job.delay_s,
+        job.priority,
+        job.kind,
+        job.args.decode(),
+        job.max_attempts,
+        job.max_crashes,
+        job.timeout_s,
+        _tags(job),
+        _meta(job),
+    )
+
+
+def _columns(jobs: list[NewJob[Any]], now: datetime | None) -> tuple[object, ...]:
+    return (
+        now,
+        pack.uuids([j.id for j in jobs]),
+        pack.texts([j.tenant for j in jobs]),
+        pack.texts([j.queue for j in jobs]),
+        pack.texts([j.group_key for j in jobs]),
+        pack.instants([j.run_at for j in jobs]),
+        pack.float8s([j.delay_s for j in jobs]),
+        pack.int2s([j.priority for j in jobs]),
+        pack.texts([j.kind for j in jobs]),
+        pack.raw_texts([j.args for j in jobs]),
+        pack.int4s([j.max_attempts for j in jobs]),
+        pack.int4s([j.max_crashes for j in jobs]),
+        pack.float8s([j.timeout_s for j in jobs]),
+        pack.texts([_tags(j) for j in jobs]),
+        pack.texts([_meta(j) for j in jobs]),
+    )
+
+
+def _keyed_columns(jobs: list[NewJob[Any]], now: datetime | None) -> tuple[object, ...]:
+    uniques = [j.unique for j in jobs if j.unique is not None]
+    return (
+        *_columns(jobs, now),
+        pack.byteas([u.digest for u in uniques]),
+        pack.texts([_shown_key(u) for u in uniques]),
+        pack.int2s([sum(1 << _BIT[s.value] for s in u.final_states) for u in uniques]),
+        pack.float8s([u.window_s for u in uniques]),
+    )
+
+
+def _keys(jobs: list[NewJob[Any]]) -> tuple[object, ...]:
+    return (
+        pack.texts([j.tenant for j in jobs]),
+        pack.texts([j.queue for j in jobs]),
+        pack.byteas([j.unique.digest for j in jobs if j.unique is not None]),
+    )
+
+
+def _replacement(job: NewJob[Any], holder: str, now: datetime | None) -> tuple[object, ...]:
+    assert job.unique is not None
+    return (
+        now,
+        holder,
+        job.unique.digest,
+        job.run_at,
+        job.delay_s,
+        job.priority,
+        job.kind,
+        job.args.decode(),
+        job.max_attempts,
+        job.max_crashes,
+        job.timeout_s,
+        _tags(job),
+        _meta(job),
+        job.group_key,
+    )
+
+
+def _shown_key(unique: Unique) -> str:
+    return unique.key if unique.key is not None else unique.digest.hex()
+
+
+def _tags(job: NewJob[Any]) -> str | None:
+    return pack.array_literal(job.tags) if job.tags else None
+
+
+def _meta(job: NewJob[Any]) -> str | None:
+    return _encode(job.meta).decode() if job.meta else None

@@ -1,0 +1,199 @@
+"""What workers do: claim, settle, extend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import msgspec
+
+from goqueue.model.lease import Beaten, Claimed, Lease
+from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Settlement, Snooze
+from goqueue.model.state import StoredState
+from goqueue.store.postgres import pack
+from goqueue.store.postgres.lanes import NIL, Lane, Mark
+from goqueue.store.postgres.rows import earliest_expiry
+from goqueue.store.postgres.statement import Plan, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from goqueue.model.lease import Beat, Want
+    from goqueue.settings import StoreSettings
+
+_encode = msgspec.json.Encoder().encode
+
+_WAITING: Final = int(StoredState.WAITING)
+_COMPLETED: Final = int(StoredState.COMPLETED)
+
+
+class Picked(msgspec.Struct, frozen=True):
+    """What a claim gave, and for the lane book the last place that each lane gave."""
+
+    claimed: Claimed
+    last: dict[Lane, Mark]
+
+
+def claim(
+    want: Want,
+    lanes: Sequence[tuple[Lane, Mark]],
+    outcomes: Sequence[Settlement],
+    settings: StoreSettings,
+    now: datetime | None = None,
+) -> Plan[Picked]:
+    """Settle and claim in one statement; a look follows only for outcomes that were not written."""
+    rows = yield Statement(
+        "claim",
+        (
+            now,
+            *_outcome_columns(outcomes),
+            settings.completed_retention_s,
+            settings.cancelled_retention_s,
+            settings.dead_retention_s,
+            want.worker_id or NIL,
+            want.tenant,
+            pack.texts([lane.queue for lane, _ in lanes]),
+            pack.int2s([lane.priority for lane, _ in lanes]),
+            pack.texts([lane.group_key for lane, _ in lanes]),
+            pack.instants([mark.run_at for _, mark in lanes]),
+            pack.uuids([mark.id for _, mark in lanes]),
+            want.total if lanes else 0,
+        ),
+    )
+    missed = rows[0][0]
+    settled = (Answer.APPLIED,) * len(outcomes) if not missed else (yield from _check(outcomes, missed))
+    leases, last = _leases(rows, lanes, want.tenant) if rows[0][1] is not None else ((), {})
+    return Picked(Claimed(settled, leases), last)
+
+
+def _leases(
+    rows: Sequence[tuple[Any, ...]], lanes: Sequence[tuple[Lane, Mark]], tenant: str
+) -> tuple[tuple[Lease, ...], dict[Lane, Mark]]:
+    last: dict[Lane, Mark] = {}
+    leases = []
+    # RETURNING has no order of its own: sort by lane, run_at, id. (Rows mostly are in it already.)
+    for _, id, nth, fence, attempt, max_attempts, crashes, timeout_s, created_at, run_at, kind, args, tags, meta, at in sorted(
+        rows, key=_in_order
+    ):
+        lane = lanes[nth - 1][0]
+        last[lane] = Mark(run_at, id)
+        leases.append(
+            Lease(
+                id=id,
+                tenant=tenant,
+                queue=lane.queue,
+                kind=kind,
+                args=args,
+                fence=fence,
+                attempt=attempt,
+                max_attempts=max_attempts,
+                crashes=crashes,
+                priority=lane.priority,
+                timeout_s=timeout_s,
+                created_at=created_at,
+                run_at=run_at,
+                meta=meta,
+                tags=tuple(tags) if tags else (),
+                waited_s=(at - run_at).total_seconds(),
+            )
+        )
+    return tuple(leases), last
+
+
+def _in_order(row: tuple[Any, ...]) -> tuple[int, datetime, str]:
+    return (row[2], row[9], row[1])
+
+
+def _check(outcomes: Sequence[Settlement], missed: Sequence[int]) -> Plan[tuple[Answer, ...]]:
+    """Tell what became of outcomes that were not written."""
+    answers = [Answer.APPLIED] * len(outcomes)
+    asked = [outcomes[n - 1] for n in missed]
+    ids = [o.ref.id for o in asked]
+    rows = yield Statement(
+        "settle_check", (pack.uuids(ids), pack.int8s([o.fence for o in asked]), earliest_expiry(ids))
+    )
+    for nth, already, running in rows:
+        answers[missed[nth - 1] - 1] = Answer.ALREADY if already else Answer.BUSY if running else Answer.LOST
+    return tuple(answers)
+
+
+def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
+    states, attempts, delays = [], [], []
+    results: list[bytes | None] = []
+    errors: list[bytes | None] = []
+    reasons: list[str | None] = []
+    for settlement in outcomes:
+        outcome = settlement.outcome
+        state, attempt, delay_s, result, error, reason = _COMPLETED, 0, 0.0, None, None, None
+        match outcome:
+            case Complete():
+                result = outcome.result
+            case Retry():
+                state, delay_s, error = _WAITING, outcome.delay_s, _encode(outcome.error)
+            case Snooze():
+                state, attempt, delay_s = _WAITING, -1, outcome.delay_s
+            case Release():
+                state, attempt = _WAITING, -1
+            case Cancel():
+                state, reason = int(StoredState.CANCELLED), outcome.reason
+            case Dead():
+                state, error, reason = int(StoredState.DEAD), _encode(outcome.error), outcome.reason
+            case _:
+                assert_never(outcome)
+        states.append(state)
+        attempts.append(attempt)
+        delays.append(max(delay_s, 0.0))
+        results.append(result)
+        errors.append(error)
+        reasons.append(reason)
+    return (
+        pack.uuids([o.ref.id for o in outcomes]),
+        pack.int8s([o.fence for o in outcomes]),
+        pack.int2s(states),
+        pack.int4s(attempts),
+        pack.float8s(delays),
+        pack.raw_texts(results),
+        pack.raw_texts(errors),
+        pack.texts(reasons),
+    )
+
+
+def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
+    """Keep a worker alive; ask about its leases only if it has any."""
+    worker = beat.worker
+    yield Statement(
+        "extend",
+        (
+            now,
+            worker.id,
+            beat.tenant,
+            beat.ttl_s,
+            worker.pid,
+            worker.concurrency,
+            beat.running,
+            beat.idle,
+            beat.draining,
+            worker.name,
+            worker.host,
+            worker.version,
+            list(worker.queues),
+            list(worker.kinds),
+        ),
+    )
+    if not beat.held:
+        return Beaten()
+    rows = yield Statement(
+        "extend_held",
+        (
+            worker.id,
+            pack.uuids([h.ref.id for h in beat.held]),
+            pack.int8s([h.fence for h in beat.held]),
+            pack.raw_texts([h.progress for h in beat.held]),
+        ),
+    )
+    refs = {h.ref.id: h.ref for h in beat.held}
+    return Beaten(
+        lost=tuple(refs[id] for id, lost in rows if lost),
+        cancel=tuple(refs[id] for id, lost in rows if not lost),
+    )
+

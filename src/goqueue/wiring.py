@@ -1,0 +1,140 @@
+"""The composition root: from a URL to a store, from a store to clients, servers and workers.
+
+The only module that names a concrete store. Importing it loads no driver and no web framework: each is imported where
+it is first needed, so that `goqueue --help` and `import goqueue` stay light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from goqueue.client._async.client import AsyncClient as _AsyncClient
+from goqueue.client._sync.client import Client as _Client
+from goqueue.configuration import configuration
+from goqueue.model.errors import ConfigurationError, NotConfigured
+from goqueue.model.job import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from goqueue.model.admin import SchemaStatus
+    from goqueue.model.job import NewJob
+    from goqueue.model.query import Enqueued
+    from goqueue.settings import StoreSettings
+    from goqueue.store.jobs_async import AsyncJobStore
+    from goqueue.store.jobs_sync import JobStore
+    from goqueue.store.port import Store
+    from goqueue.tasks.app import GoQueue
+
+_POSTGRES = ("postgresql://", "postgres://")
+
+
+def resolve_url(url: str | None = None) -> str:
+    """Return where to connect: ``url``, else ``GOQUEUE_URL``, the configuration file, or a running `goqueue dev`.
+
+    Raises `NotConfigured`. A library, a worker or a server never starts a database by itself.
+    """
+    found = url or configuration().url
+    if found is None:
+        from goqueue.cli.dev.place import attach  # noqa: PLC0415
+
+        found = attach()
+    if found is None:
+        raise NotConfigured(
+            "no database: set GOQUEUE_URL (postgresql://user:password@host/database), "
+            "or run `goqueue dev` in this project, which brings one"
+        )
+    return found
+
+
+def open_store(url: str | None = None, settings: StoreSettings | None = None) -> Store:
+    """Return the store behind a URL, not yet connected. ``memory://`` is a store of this process alone, for tests."""
+    where = resolve_url(url)
+    settings = settings or configuration().store
+    if where.startswith(_POSTGRES):
+        from goqueue.store.postgres import PostgresStore  # noqa: PLC0415
+
+        return PostgresStore(where, settings=settings)
+    if where == "memory://":
+        from goqueue.store.memory import MemoryStore  # noqa: PLC0415
+
+        return MemoryStore(settings=settings)
+    raise _unknown(where)
+
+
+def _open_jobs_async(url: str | None) -> AsyncJobStore:
+    where = resolve_url(url)
+    if where.startswith(_POSTGRES):
+        from goqueue.store.postgres._async.jobs import AsyncPostgresJobs  # noqa: PLC0415
+
+        return AsyncPostgresJobs(where, settings=configuration().store)
+    raise _unknown(where)
+
+
+def _open_jobs(url: str | None) -> JobStore:
+    where = resolve_url(url)
+    if where.startswith(_POSTGRES):
+        from goqueue.store.postgres._sync.jobs import PostgresJobs  # noqa: PLC0415
+
+        return PostgresJobs(where, settings=configuration().store)
+    raise _unknown(where)
+
+
+def _unknown(url: str) -> ConfigurationError:
+    scheme = url.split("://", 1)[0] if "://" in url else "no scheme"
+    return ConfigurationError(f"cannot connect to a store by {scheme}: use postgresql://user:password@host/database")
+
+
+async def migrate(url: str | None = None) -> SchemaStatus:
+    """Bring the schema of the database to this version's target."""
+    store = open_store(url)
+    try:
+        return await store.migrate()
+    finally:
+        await store.close()
+
+
+class _AsyncTransactions:
+    """Enqueue on the caller's own connection, asynchronously."""
+
+    async def enqueue(self, conn: object, jobs: Sequence[NewJob[Any]]) -> list[Enqueued]:
+        """Store jobs in the transaction that ``conn`` is in."""
+        from goqueue.store.postgres._async.callers import enqueue_in  # noqa: PLC0415
+
+        return await enqueue_in(conn, jobs, None)
+
+
+class _Transactions:
+    """Enqueue on the caller's own connection."""
+
+    def enqueue(self, conn: object, jobs: Sequence[NewJob[Any]]) -> list[Enqueued]:
+        """Store jobs in the transaction that ``conn`` is in."""
+        from goqueue.store.postgres._sync.callers import enqueue_in  # noqa: PLC0415
+
+        return enqueue_in(conn, jobs, None)
+
+
+class AsyncClient(_AsyncClient):
+    """Store, find and change jobs from async code. Connects at its first use.
+
+    ``url`` is where (default: see `resolve_url`). ``app`` tells the result types of jobs that are looked up by id.
+    """
+
+    def __init__(
+        self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT
+    ) -> None:
+        super().__init__(
+            app, connect=lambda: _open_jobs_async(url), transactions=_AsyncTransactions(), tenant=tenant
+        )
+
+
+class Client(_Client):
+    """Store, find and change jobs. Blocks the calling thread, also under a running event loop. Connects at its first use.
+
+    ``url`` is where (default: see `resolve_url`). ``app`` tells the result types of jobs that are looked up by id.
+    """
+
+    def __init__(
+        self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT
+    ) -> None:
+        super().__init__(app, connect=lambda: _open_jobs(url), transactions=_Transactions(), tenant=tenant)
