@@ -1,0 +1,64 @@
+-- Shape C: a narrow `ready` row beside an immutable `payload`; a settle deletes the narrow row
+-- and writes a small final row.
+DROP SCHEMA IF EXISTS goqueue CASCADE;
+CREATE SCHEMA goqueue;
+
+CREATE TABLE goqueue.worker (
+    id uuid PRIMARY KEY,
+    expires_at timestamptz NOT NULL
+);
+
+CREATE TABLE goqueue.payload (
+    id uuid PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind text COLLATE "C" NOT NULL,
+    args json NOT NULL,
+    tags text[],
+    meta json,
+    unique_key text COLLATE "C",
+    key bytea
+);
+
+CREATE TABLE goqueue.ready (
+    id uuid PRIMARY KEY,
+    run_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attempted_at timestamptz,
+    cancel_requested_at timestamptz,
+    fence bigint NOT NULL DEFAULT 0,
+    timeout_s double precision,
+    attempt integer NOT NULL DEFAULT 0,
+    max_attempts integer NOT NULL DEFAULT 20,
+    state smallint NOT NULL DEFAULT 0,
+    priority smallint NOT NULL DEFAULT 5,
+    crashes smallint NOT NULL DEFAULT 0,
+    max_crashes smallint NOT NULL DEFAULT 3,
+    flags smallint NOT NULL DEFAULT 0,
+    worker_id uuid,
+    tenant text COLLATE "C" NOT NULL DEFAULT 'default',
+    queue text COLLATE "C" NOT NULL DEFAULT 'default',
+    group_key text COLLATE "C" NOT NULL DEFAULT '',
+    errors json,
+    progress json
+);
+
+CREATE INDEX ready_ready ON goqueue.ready (tenant, queue, priority, group_key, run_at, id)
+    WHERE state = 0;
+CREATE INDEX ready_running ON goqueue.ready (worker_id) WHERE state = 1;
+
+CREATE TABLE goqueue.final (
+    LIKE goqueue.ready,
+    finished_at timestamptz NOT NULL,
+    expires_on date NOT NULL,
+    result json,
+    PRIMARY KEY (id, expires_on)
+) PARTITION BY RANGE (expires_on);
+CREATE INDEX final_bad ON goqueue.final (tenant, queue, id) WHERE state IN (3, 4);
+
+DO $$
+BEGIN
+    FOR day IN 0..9 LOOP
+        EXECUTE format(
+            'CREATE TABLE goqueue.final_%s PARTITION OF goqueue.final
+             FOR VALUES FROM (%L) TO (%L)', day, current_date + day, current_date + day + 1);
+    END LOOP;
+END $$;
