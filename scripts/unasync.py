@@ -145,8 +145,10 @@ def _refuse_leftovers(pair: Pair, generated: Mapping[str, str]) -> None:
 
 
 def _laid_out(text: str, name: str) -> str:
+    # Said here because Ruff would look which modules exist, and some are generated only now.
+    ours = ["--config", "lint.isort.known-first-party = ['goqueue', 'scripts', 'tests']"]
     for arguments in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--stdin-filename", name, "-"]
+        command = [sys.executable, "-m", "ruff", *arguments, *ours, "--no-cache", "--stdin-filename", name, "-"]
         done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT, timeout=60)
         if done.returncode != 0:
             raise UnasyncError(f"{name}: ruff {arguments[0]} says: {done.stderr or done.stdout}")

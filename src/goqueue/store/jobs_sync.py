@@ -1,5 +1,5 @@
 # Generated from src/goqueue/store/jobs_async.py by scripts/unasync.py: change that and run `make generate`.
-"""`JobStore`: the part of the port that clients need. `goqueue.store.jobs_async` is generated from this file."""
+"""`JobStore`: the part of the port that clients need. `goqueue.store.jobs_sync` is generated from this file."""
 
 from __future__ import annotations
 

@@ -1,0 +1,100 @@
+"""A store that fails on demand, around one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from goqueue.client._async.client import AsyncClient
+from goqueue.model.errors import StoreUnavailable
+from goqueue.model.job import JobRecord, JobRef, NewJob
+from goqueue.model.query import (
+    Change,
+    Changed,
+    ChangeStatus,
+    Count,
+    Enqueued,
+    Filter,
+    Page,
+    Query,
+    Selection,
+)
+from goqueue.settings import ClientSettings
+from goqueue.store.memory.core import Memory
+from goqueue.store.memory.store import MemoryStore
+from goqueue.tasks.app import GoQueue
+from tests.unit.client.hand import FAST
+
+
+class FaultyStore:
+    """Passes all on to a memory store, notes what was asked, and fails as often as its fields say."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.inner = MemoryStore(memory)
+        self.answers_to_lose = 0
+        self.enqueues_to_refuse = 0
+        self.polls_to_refuse = 0
+        self.opens_to_refuse = 0
+        self.changes_busy = 0
+        self.enqueues: list[tuple[tuple[str, ...], bool]] = []
+        self.polls: list[tuple[JobRef, ...]] = []
+        self.opens = 0
+        self.closes = 0
+        self.on_poll: Callable[[int], None] = lambda _: None
+
+    async def enqueue(self, jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
+        self.enqueues.append((tuple(job.id for job in jobs), retry))
+        if self.enqueues_to_refuse:
+            self.enqueues_to_refuse -= 1
+            raise StoreUnavailable("refused")
+        answers = await self.inner.enqueue(jobs, retry)
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
+            raise StoreUnavailable("the answer was lost")
+        return answers
+
+    async def change(self, selection: Selection, change: Change) -> list[Changed]:
+        if self.changes_busy:
+            self.changes_busy -= 1
+            return [Changed(job_id, ChangeStatus.BUSY) for job_id in selection.ids]
+        return await self.inner.change(selection, change)
+
+    async def find(self, query: Query) -> Page:
+        return await self.inner.find(query)
+
+    async def count(self, filter: Filter) -> list[Count]:
+        return await self.inner.count(filter)
+
+    async def history(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        self.polls.append(tuple(refs))
+        self.on_poll(len(self.polls))
+        if self.polls_to_refuse:
+            self.polls_to_refuse -= 1
+            raise StoreUnavailable("refused")
+        return await self.inner.history(refs)
+
+    async def get(self, tenant: str, ids: Sequence[str]) -> list[JobRecord | None]:
+        return await self.inner.get(tenant, ids)
+
+    async def open(self) -> None:
+        self.opens += 1
+        if self.opens_to_refuse:
+            self.opens_to_refuse -= 1
+            raise StoreUnavailable("refused")
+        await self.inner.open()
+
+    async def close(self) -> None:
+        self.closes += 1
+
+
+class World:
+    """A client, its store and the memory below."""
+
+    def __init__(self, app: GoQueue | None = None, *, settings: ClientSettings = FAST) -> None:
+        self.memory = Memory()
+        self.store = FaultyStore(self.memory)
+        self.client = AsyncClient(app, connect=lambda: self.store, settings=settings)
+
+    def stored(self) -> list[str]:
+        """Ids of all jobs, in order of creation."""
+        with self.memory.lock:
+            return sorted(row.job.id for row in self.memory.all("default"))

@@ -1,0 +1,226 @@
+"""A client stores each job once, whatever happens to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from goqueue.client._async.client import AsyncClient
+from goqueue.model import limits
+from goqueue.model.errors import (
+    IdConflict,
+    InvalidInput,
+    InvalidJob,
+    PartlyEnqueued,
+    StoreUnavailable,
+    UniqueConflict,
+)
+from goqueue.model.job import NewJob, OnConflict, Unique
+from goqueue.model.query import Enqueued, EnqueueStatus
+from goqueue.tasks.prepare import new_id
+from tests.unit.client._async.faulty import World
+from tests.unit.client.hand import FAST, Hand
+
+JOB: NewJob[object] = NewJob(kind="mail", args=b'{"to":"ada"}')
+KEYED = JOB.options(unique="k")
+REJECTED = JOB.options(unique=Unique(key="k", on_conflict=OnConflict.REJECT))
+
+
+class Transactions:
+    """The ability to enqueue on a foreign connection, as seen from the client."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.calls: list[tuple[object, list[NewJob[object]]]] = []
+
+    async def enqueue(self, conn: object, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
+        self.calls.append((conn, list(jobs)))
+        if self.fails:
+            raise StoreUnavailable("gone")
+        return [Enqueued(EnqueueStatus.INSERTED, job.ref) for job in jobs]
+
+
+async def test_a_job_is_stored_and_its_handle_says_where() -> None:
+    world = World()
+    job = await world.client.enqueue(JOB)
+    record = await job.record()
+    assert world.stored() == [job.id]
+    assert (record.id, record.kind, bytes(record.args)) == (job.id, "mail", b'{"to":"ada"}')
+    assert (job.created_at, job.run_at, job.deduplicated) == (record.created_at, record.run_at, False)
+    assert job.known is record
+
+
+@pytest.mark.parametrize("tries_lost", [1, 2, FAST.enqueue_tries - 1])
+async def test_an_answer_that_was_lost_is_asked_for_again_under_the_same_id(tries_lost: int) -> None:
+    world = World()
+    world.store.answers_to_lose = tries_lost
+    job = await world.client.enqueue(JOB)
+    assert world.stored() == [job.id]
+    assert world.store.enqueues == [((job.id,), n > 0) for n in range(tries_lost + 1)]
+
+
+async def test_a_lost_answer_of_a_job_that_has_run_meanwhile_makes_no_second_one() -> None:
+    world = World()
+    world.store.answers_to_lose = 1
+    hand = Hand(world.memory)
+    inner = world.store.inner.enqueue
+
+    async def enqueue_and_run(jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
+        answers = await inner(jobs, retry)
+        if not retry:
+            hand.do()
+        return answers
+
+    world.store.inner.enqueue = enqueue_and_run  # type: ignore[method-assign]
+    job = await world.client.enqueue(JOB)
+    assert world.stored() == [job.id]
+    assert await job.state() == "completed"
+
+
+async def test_a_keyed_job_whose_answer_was_lost_is_not_its_own_duplicate() -> None:
+    world = World()
+    world.store.answers_to_lose = 1
+    job = await world.client.enqueue(REJECTED)
+    assert world.stored() == [job.id]
+    assert not job.deduplicated
+
+
+async def test_tries_are_bounded() -> None:
+    world = World()
+    world.store.enqueues_to_refuse = 100
+    with pytest.raises(StoreUnavailable):
+        await world.client.enqueue(JOB)
+    assert len(world.store.enqueues) == FAST.enqueue_tries
+    assert world.stored() == []
+
+
+async def test_bad_input_never_reaches_the_store() -> None:
+    world = World()
+    with pytest.raises(InvalidJob):
+        await world.client.enqueue_many([JOB, JOB.options(priority=99)])
+    assert world.store.enqueues == []
+
+
+async def test_the_holder_of_a_key_is_returned_and_says_so() -> None:
+    world = World()
+    first = await world.client.enqueue(KEYED)
+    second = await world.client.enqueue(KEYED)
+    assert second == first
+    assert (first.deduplicated, second.deduplicated) == (False, True)
+    assert world.stored() == [first.id]
+
+
+async def test_a_rejected_job_names_the_holder() -> None:
+    world = World()
+    first = await world.client.enqueue(KEYED)
+    with pytest.raises(UniqueConflict) as rejected:
+        await world.client.enqueue(REJECTED)
+    assert rejected.value.holder_id == first.id
+
+
+async def test_the_same_job_under_the_same_id_is_that_job() -> None:
+    world = World()
+    mine = JOB.options(id=new_id())
+    first = await world.client.enqueue(mine)
+    again = await world.client.enqueue(mine)
+    assert again == first
+    assert world.stored() == [mine.id]
+
+
+@pytest.mark.parametrize("other", [NewJob(kind="other"), JOB.options(priority=1), JOB.options(tags=["x"])])
+async def test_another_job_under_the_same_id_is_a_conflict(other: NewJob[object]) -> None:
+    world = World()
+    mine = JOB.options(id=new_id())
+    await world.client.enqueue(mine)
+    with pytest.raises(IdConflict, match=mine.id):
+        await world.client.enqueue(other.options(id=mine.id))
+    assert bytes((await (await world.client.get(mine.id)).record()).args) == JOB.args
+
+
+async def test_white_space_and_order_in_arguments_make_no_other_job() -> None:
+    world = World()
+    job_id = new_id()
+    await world.client.enqueue(NewJob(kind="x", id=job_id, args=b'{"a":1,"b":2}'))
+    assert (await world.client.enqueue(NewJob(kind="x", id=job_id, args=b'{ "b": 2, "a": 1 }'))).id == job_id
+
+
+# -- many -----------------------------------------------------------------------------------------
+
+
+async def test_many_jobs_go_in_bounded_statements_and_come_back_in_order() -> None:
+    world = World()
+    total = 2 * limits.BATCH_MAX + 1
+    wanted: list[NewJob[object]] = [NewJob(kind=f"k{n}") for n in range(total)]
+    jobs = await world.client.enqueue_many(iter(wanted))
+    assert [len(ids) for ids, _ in world.store.enqueues] == [limits.BATCH_MAX, limits.BATCH_MAX, 1]
+    assert [job.id for job in jobs] == world.stored()
+    assert (await jobs[-1].record()).kind == f"k{total - 1}"
+
+
+async def test_no_jobs_are_no_statement() -> None:
+    world = World()
+    assert await world.client.enqueue_many([]) == []
+    assert world.store.enqueues == []
+
+
+async def test_conflicts_among_many_are_told_after_the_others_are_stored() -> None:
+    world = World()
+    holder = await world.client.enqueue(KEYED)
+    with pytest.raises(PartlyEnqueued, match="1 of the jobs") as partly:
+        await world.client.enqueue_many([JOB, REJECTED, JOB])
+    first, conflict, last = partly.value.ids
+    assert conflict is None
+    assert world.stored() == [holder.id, first, last]
+    (found,) = partly.value.conflicts.items()
+    assert found[0] == 1
+    assert isinstance(found[1], UniqueConflict)
+    assert found[1].holder_id == holder.id
+
+
+async def test_a_store_that_goes_away_among_many_says_how_many_are_stored() -> None:
+    world = World()
+
+    def jobs() -> list[NewJob[object]]:
+        return [JOB] * (limits.BATCH_MAX + 1)
+
+    async def fail_later(jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
+        if len(jobs) == 1:
+            raise StoreUnavailable("gone")
+        return await inner(jobs, retry)
+
+    inner = world.store.inner.enqueue
+    world.store.inner.enqueue = fail_later  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable) as gone:
+        await world.client.enqueue_many(jobs())
+    assert gone.value.__notes__ == [f"The first {limits.BATCH_MAX} jobs of this enqueue_many are stored."]
+
+
+# -- in a transaction of the caller's own -----------------------------------------------------------
+
+
+async def test_a_connection_of_the_callers_is_used_without_opening_our_own() -> None:
+    world, transactions, conn = World(), Transactions(), object()
+    client = AsyncClient(connect=lambda: world.store, transactions=transactions)
+    job = await client.enqueue(JOB, conn=conn)
+    jobs = await client.enqueue_many([JOB] * (limits.BATCH_MAX + 1), conn=conn)
+    assert [(used, len(sent)) for used, sent in transactions.calls] == [(conn, 1), (conn, limits.BATCH_MAX), (conn, 1)]
+    assert job.id == transactions.calls[0][1][0].id
+    assert len(jobs) == limits.BATCH_MAX + 1
+    assert world.store.opens == 0
+
+
+async def test_nothing_is_sent_again_on_a_connection_of_the_callers() -> None:
+    world, transactions = World(), Transactions(fails=True)
+    client = AsyncClient(connect=lambda: world.store, transactions=transactions, settings=FAST)
+    with pytest.raises(StoreUnavailable):
+        await client.enqueue(JOB, conn=object())
+    assert len(transactions.calls) == 1
+
+
+async def test_a_store_without_transactions_says_so() -> None:
+    world = World()
+    with pytest.raises(InvalidInput, match="only PostgreSQL") as refused:
+        await world.client.enqueue(JOB, conn=object())
+    assert refused.value.pointer == "/conn"
+    assert world.stored() == []
