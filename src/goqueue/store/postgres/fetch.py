@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from goqueue.settings import StoreSettings
     from goqueue.store.postgres._async.database import AsyncDatabase
 
-SCAN_PAUSE_S: Final = 0.05
-"""At least this long between two scans of the same queues."""
+SCAN_CHEAP_S: Final = 0.02
+"""A scan that costs less may follow another at once."""
+SCAN_BESIDE_S: Final = 0.1
+"""At least this long between two scans beside claims that still find jobs."""
 SCAN_SHARE: Final = 10
 """A scan rests for this many times what it cost."""
 
@@ -56,28 +58,19 @@ class LaneFetch:
         """Settle and claim. When the book knows too few lanes, a scan comes first, or goes beside."""
         book = self._book(want)
         lanes = book.lanes.wanted(want.queues, time.monotonic())
-        settled: tuple[object, ...] = ()
-        if not lanes and self._may_scan(book):
-            await self._scan(book, want, now)
-            lanes = book.lanes.wanted(want.queues, time.monotonic())
-        if not lanes and not outcomes:
-            return Claimed((), ())
-        claimed = await self._claim(book, want, lanes, outcomes, now)
-        settled = claimed.settled
-        if len(claimed.leases) < want.total and self._may_scan(book):
-            if claimed.leases:
-                self._scan_beside(book, want, now)
-            else:
-                # Nothing where there used to be jobs: look everywhere before saying that there is nothing.
-                before = lanes
-                await self._scan(book, want, now)
+        claimed = await self._claim(book, want, lanes, outcomes, now) if lanes or outcomes else Claimed((), ())
+        since_scan_s = time.monotonic() - book.scanned_s
+        if not claimed.leases and self._may_scan(book):
+            # Nothing where there used to be jobs: look everywhere before saying that there is nothing.
+            if await self._scan(book, want, now):
                 lanes = book.lanes.wanted(want.queues, time.monotonic())
-                if {lane for lane, _ in lanes} - {lane for lane, _ in before} or book.lanes.engaged:
-                    again = await self._claim(book, want, lanes, (), now)
-                    return Claimed(claimed.settled, again.leases)
-        elif time.monotonic() - book.scanned_s > self._settings.scan_max_s:
+                again = await self._claim(book, want, lanes, (), now)
+                return Claimed(claimed.settled, again.leases)
+        elif since_scan_s > self._settings.scan_max_s or (
+            len(claimed.leases) < want.total and since_scan_s > SCAN_BESIDE_S and self._may_scan(book)
+        ):
             self._scan_beside(book, want, now)
-        return Claimed(claimed.settled, claimed.leases) if settled or claimed.leases else Claimed((), ())
+        return claimed
 
     async def _claim(
         self,
@@ -98,11 +91,9 @@ class LaneFetch:
         return picked.claimed
 
     def woken(self, queue: str) -> None:
-        """Note a wake-up: something may wait where the book does not know it yet. "" means anywhere."""
-        for (_, queues), book in self._books.items():
-            if not queue or queue in queues:
-                book.scanned_s = min(book.scanned_s, time.monotonic() - SCAN_PAUSE_S)
-            if not queue:
+        """Note a wake-up. "" means that the connection is a new one: what the marks say may be of another server."""
+        if not queue:
+            for book in self._books.values():
                 book.lanes.reset()
 
     async def close(self) -> None:
@@ -122,8 +113,10 @@ class LaneFetch:
         return book
 
     def _may_scan(self, book: _Book) -> bool:
-        rest_s = max(SCAN_PAUSE_S, min(SCAN_SHARE * book.scan_cost_s, self._settings.scan_max_s))
-        return time.monotonic() - book.scanned_s >= rest_s
+        """Scans that cost much (they walk dead entries, too) rest in proportion; cheap ones need no rest."""
+        if book.scan_cost_s < SCAN_CHEAP_S:
+            return True
+        return time.monotonic() - book.scanned_s >= min(SCAN_SHARE * book.scan_cost_s, self._settings.scan_max_s)
 
     def _scan_beside(self, book: _Book, want: Want, now: datetime | None) -> None:
         if book.scan is None or book.scan.done():
@@ -135,12 +128,14 @@ class LaneFetch:
         except GoQueueError:
             return  # the next claim meets the same trouble and reports it
 
-    async def _scan(self, book: _Book, want: Want, now: datetime | None) -> None:
+    async def _scan(self, book: _Book, want: Want, now: datetime | None) -> bool:
+        """Find the live lanes; tell whether there are any."""
         started_s = time.monotonic()
         book.scanned_s = started_s
         found = await self._database.run(_lanes(want, self._settings.lanes_max, now))
         book.scan_cost_s = time.monotonic() - started_s
-        book.lanes.scanned(want.queues, found)
+        book.lanes.scanned(found)
+        return bool(found)
 
 
 def _lanes(want: Want, lanes_max: int, now: datetime | None) -> Plan[dict[Lane, Mark]]:

@@ -6,8 +6,9 @@ lanes are live (they gave jobs lately, or a scan found them), and keeps for each
 process need not look. Pure: the store does the I/O, the clock is an argument.
 
 The mark trails what was claimed by `TRAIL`, because jobs may be committed a little later than they were stamped.
-Whatever arrives below a mark still (a release, a long transaction) is found by the scan, which runs beside the claims
-on its own connection and resets the mark: at least every ``scan_max_s``.
+Every way back to waiting sets ``run_at`` to at least now, so only a transaction that commits late puts a job below a
+mark. The scan finds it, which runs beside the claims on its own connection and lowers the mark: at least every
+``scan_max_s``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 TRAIL: Final = timedelta(milliseconds=100)
 NIL: Final = "00000000-0000-0000-0000-000000000000"
@@ -118,8 +119,8 @@ class LaneBook:
         while len(self._warm) > WARM_MAX:
             del self._warm[min(self._warm, key=lambda lane: self._warm[lane][0])]
 
-    def scanned(self, queues: Iterable[str], found: dict[Lane, Mark]) -> None:
-        """Note a full scan of ``queues``: its lanes are live, and no mark is above a lane's first job."""
+    def scanned(self, found: dict[Lane, Mark]) -> None:
+        """Note a full scan: the lanes that it found are live, and no mark is above a lane's first job."""
         for lane, first in found.items():
             below = Mark(first.run_at - TRAIL, NIL)
             known = self._live.get(lane)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
 _NULL = b"\xff\xff\xff\xff"
 _POSTGRES_EPOCH_S = 946_684_800
+_NIL = bytes(16)
 
 
 class Packed(bytes):
@@ -80,12 +81,16 @@ _KINDS: Final = (UuidArray, Int8Array, Int4Array, Int2Array, Float8Array, TextAr
 
 
 def uuid_bytes(text: str) -> bytes:
-    """Return the 16 bytes of a UUID in its hyphenated form."""
-    return bytes.fromhex(text.replace("-", ""))
+    """Return the 16 bytes of a UUID in its hyphenated form; for what is no UUID the nil one, which no job has."""
+    try:
+        raw = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        return _NIL
+    return raw if len(raw) == 16 else _NIL
 
 
 def uuids(values: Iterable[str]) -> UuidArray:
-    """UUIDs in hyphenated form to ``uuid[]``."""
+    """UUIDs in hyphenated form to ``uuid[]``; see `uuid_bytes`."""
     raw = [uuid_bytes(v) for v in values]
     return UuidArray(b"\x00\x00\x00\x10".join([_header(2950, len(raw)), *raw]))
 
@@ -113,8 +118,8 @@ def float8s(values: Sequence[float | None]) -> Float8Array:
 
 
 def texts(values: Sequence[str | None]) -> TextArray:
-    """Texts and nulls to ``text[]``."""
-    return TextArray(_varied([None if v is None else v.encode() for v in values], 25))
+    """Texts and nulls to ``text[]``; a lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
+    return TextArray(_varied([None if v is None else v.encode(errors="replace") for v in values], 25))
 
 
 def raw_texts(values: Sequence[bytes | None]) -> TextArray:

@@ -11,6 +11,7 @@ import msgspec
 from goqueue.model.job import JobError, JobRecord
 from goqueue.model.lease import WorkerRecord
 from goqueue.model.state import public_state
+from goqueue.store.postgres.pack import uuid_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,8 +90,6 @@ def earliest_expiry(ids: Sequence[str]) -> date:
     A UUIDv7 begins with its milliseconds since 1970. A day is taken off for clocks that are ahead, and an id that
     claims to be from the future counts as made today.
     """
-    if not ids:
-        return date(1970, 1, 1)
-    milliseconds = int(min(ids).replace("-", "")[:12], 16)
+    milliseconds = min((int.from_bytes(uuid_bytes(id)[:6], "big") for id in ids), default=0)
     today_ms = time.time() * 1000
     return datetime.fromtimestamp(min(milliseconds, today_ms) / 1000, UTC).date() - timedelta(days=1)

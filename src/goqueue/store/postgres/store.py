@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import structlog
+
 from goqueue.model.admin import Capabilities, Duty, SchemaStatus, Swept
 from goqueue.model.errors import KeyBusy, StoreUnavailable
 from goqueue.model.outcome import Answer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from goqueue.model.query import Enqueued
 
 T = TypeVar("T")
+log = structlog.get_logger("goqueue.store")
 _PARTITION_TRIES: Final = 3
 _PAUSE_TRIES: Final = 10
 
@@ -105,11 +108,14 @@ class PostgresStore(AsyncPostgresJobs):
             except DriverError as e:
                 if is_missing_partition(e):
                     await self._make_partitions()
-                elif is_bad_row(e) and len(outcomes) > 1:
+                elif not is_bad_row(e):
+                    raise translate(e) or e from e
+                elif len(outcomes) > 1:
                     # Row by row: one bad row holds up none of the others.
                     return [answer for outcome in outcomes for answer in await self.settle([outcome])]
                 else:
-                    raise translate(e) or e from e
+                    log.error("settle", job_id=outcomes[0].ref.id, error=str(e), hint="this outcome cannot be stored")
+                    return [Answer.BUSY]
         raise StoreUnavailable("the history partition of today could not be made: another session holds a lock on it")
 
     async def _settle_in_turns(self, outcomes: Sequence[Settlement]) -> list[Answer]:

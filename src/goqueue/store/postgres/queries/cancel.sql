@@ -25,7 +25,7 @@ kept AS (
         g.id, g.created_at, g.run_at, g.attempted_at, clock.now, g.fence, g.timeout_s, g.attempt, g.max_attempts, g.crashes,
         g.max_crashes, 4, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key, g.kind, g.args, g.tags, g.meta,
         g.errors, g.progress, g.unique_key, g.key, clock.now, g.expires_on,
-        NULL, $4::text
+        NULL, coalesce(nullif($4::text, ''), 'cancelled')
     FROM gone AS g CROSS JOIN clock
 ),
 freed AS (

@@ -33,6 +33,15 @@ def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime |
     keyed = [i for i, job in enumerate(jobs) if job.unique is not None]
     if plain:
         yield from _plain(jobs, plain, answers, now)
+    if keyed and retry:
+        # What an earlier try stored may be history, and its key another's: that must not count as a conflict now.
+        ids = [jobs[i].id for i in keyed]
+        rows = yield Statement("history_ids", (pack.uuids(ids), earliest_expiry(ids)))
+        final = {row[0] for row in rows}
+        for i in keyed:
+            if jobs[i].id in final:
+                answers[i] = Enqueued(EnqueueStatus.EXISTS, jobs[i].ref)
+        keyed = [i for i in keyed if answers[i] is None]
     if keyed:
         yield from _keyed(jobs, keyed, answers, now)
     done = [a for a in answers if a is not None]

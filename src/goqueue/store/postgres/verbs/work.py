@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
+from goqueue.model import limits
+from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Beaten, Claimed, Lease
 from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Settlement, Snooze
 from goqueue.model.state import StoredState
@@ -129,7 +131,7 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
             case Complete():
                 result = outcome.result
             case Retry():
-                state, delay_s, error = _WAITING, outcome.delay_s, _encode(outcome.error)
+                state, delay_s, error = _WAITING, outcome.delay_s, _error(outcome.error)
             case Snooze():
                 state, attempt, delay_s = _WAITING, -1, outcome.delay_s
             case Release():
@@ -137,12 +139,12 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
             case Cancel():
                 state, reason = int(StoredState.CANCELLED), outcome.reason
             case Dead():
-                state, error, reason = int(StoredState.DEAD), _encode(outcome.error), outcome.reason
+                state, error, reason = int(StoredState.DEAD), _error(outcome.error), outcome.reason
             case _:
                 assert_never(outcome)
         states.append(state)
         attempts.append(attempt)
-        delays.append(max(delay_s, 0.0))
+        delays.append(_bounded(delay_s))
         results.append(result)
         errors.append(error)
         reasons.append(reason)
@@ -156,6 +158,26 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
         pack.raw_texts(errors),
         pack.texts(reasons),
     )
+
+
+def _bounded(delay_s: float) -> float:
+    """Return a delay that the store's clock can add: NaN and infinity become the longest."""
+    return max(0.0, delay_s) if delay_s < limits.DELAY_S_MAX else limits.DELAY_S_MAX
+
+
+def _error(error: ErrorInfo) -> bytes:
+    """Encode an error so that JSON in PostgreSQL can hold it: NUL and lone surrogates become replacement characters."""
+    try:
+        encoded = _encode(error)
+    except UnicodeEncodeError:
+        encoded = b"\\u0000"
+    if b"\\u0000" not in encoded:
+        return encoded
+    return _encode(ErrorInfo(_clean(error.type), _clean(error.message), _clean(error.traceback)))
+
+
+def _clean(text: str) -> str:
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
