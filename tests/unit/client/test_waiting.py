@@ -52,7 +52,14 @@ def test_who_waits_anew_for_an_old_job_is_served_soon() -> None:
         schedule.take(now, 10)
     schedule.add(A, 5.0)
     assert schedule.next_in(5.0) == pytest.approx(0.01)
-    assert schedule.take(5.01, 10) == [A]  # and once only
+    assert schedule.take(5.01, 10) == [A]
+
+
+def test_two_who_come_in_one_moment_are_one_question() -> None:
+    schedule = PollSchedule(SETTINGS)
+    schedule.add(A, 0.0)
+    schedule.add(A, 0.0)
+    assert schedule.take(0.01, 10) == [A]
 
 
 def test_a_removed_job_is_not_asked_for_and_leaves_nothing_to_wait_for() -> None:

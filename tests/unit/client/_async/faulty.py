@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from goqueue.client._async.client import AsyncClient
+from goqueue.client._async.primitives import sleep
 from goqueue.model.errors import StoreUnavailable
 from goqueue.model.job import JobRecord, JobRef, NewJob
 from goqueue.model.query import (
@@ -77,6 +78,7 @@ class FaultyStore:
 
     async def open(self) -> None:
         self.opens += 1
+        await sleep(0)  # let the others run
         if self.opens_to_refuse:
             self.opens_to_refuse -= 1
             raise StoreUnavailable("refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from goqueue.model.job import NewJob
 from goqueue.model.outcome import Complete
 from goqueue.model.query import ChangeStatus
 from goqueue.model.state import JobState
+from goqueue.settings import ClientSettings
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.prepare import new_id
 from tests.unit.client._async.faulty import World
@@ -230,6 +232,15 @@ async def test_closing_ends_who_waits() -> None:
 
     answers = await together(job.result, job.result, close_when_polled)
     assert [type(answer) for answer in answers[:2]] == [ClientClosed, ClientClosed]
+
+
+async def test_closing_does_not_wait_for_the_next_look() -> None:
+    world = World(settings=ClientSettings(wait_min_s=10, wait_max_s=10))
+    job = await world.client.enqueue(JOB)
+    started = time.monotonic()
+    answers = await together(job.result, job.result, world.client.close)
+    assert [type(answer) for answer in answers[:2]] == [ClientClosed, ClientClosed]
+    assert time.monotonic() - started < 5
 
 
 # -- what is known of tasks -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from goqueue.client._async.primitives import Signal
 from goqueue.model.errors import (
     InvalidInput,
     JobCancelled,
@@ -181,6 +182,27 @@ async def test_when_the_one_who_asks_gives_up_another_takes_over() -> None:
     answers = await together(impatient, lambda: second.result(timeout_s=20))
     assert isinstance(answers[0], ResultTimeout)
     assert answers[1] == 7
+
+
+async def test_who_comes_later_does_not_wait_for_a_leader_that_sleeps_long() -> None:
+    world = World(settings=ClientSettings(wait_min_s=0.001, wait_max_s=60, exists_polls=1_000))
+    first, second = await world.client.enqueue_many([JOB, JOB])
+    hand = Hand(world.memory)
+    tired = Signal()
+
+    def on_poll(number: int) -> None:
+        if number == 9:  # the next look for `first` is in 512 ms
+            tired.set()
+        if world.store.polls[-1] == (second.ref,):
+            hand.do(Complete(b"1"))
+            hand.do(Complete(b"2"))
+
+    async def late() -> object:
+        await tired.wait(20)
+        return await second.result(timeout_s=20)
+
+    world.store.on_poll = on_poll
+    assert await together(lambda: first.result(timeout_s=20), late) == [1, 2]
 
 
 async def test_a_store_that_is_away_for_a_while_is_borne_with() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from goqueue.client._sync.client import Client
+from goqueue.client._sync.primitives import sleep
 from goqueue.model.errors import StoreUnavailable
 from goqueue.model.job import JobRecord, JobRef, NewJob
 from goqueue.model.query import (
@@ -78,6 +79,7 @@ class FaultyStore:
 
     def open(self) -> None:
         self.opens += 1
+        sleep(0)  # let the others run
         if self.opens_to_refuse:
             self.opens_to_refuse -= 1
             raise StoreUnavailable("refused")
