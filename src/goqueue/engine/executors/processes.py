@@ -45,6 +45,7 @@ class ProcessExecutor:
         self._slots = asyncio.Semaphore(processes)
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
+        self._reaping: set[asyncio.Task[int]] = set()
 
     async def run(
         self, task: AnyTask, lease: Lease, *, port: ContextPort, started: Callable[[], None] | None
@@ -60,8 +61,7 @@ class ProcessExecutor:
                     started()
                 outcome = await child.converse(lease, port)
             except BaseException:
-                child.kill()
-                self._all.discard(child)
+                self._kill(child)
                 raise
             self._idle.append(child)
             return outcome
@@ -77,11 +77,9 @@ class ProcessExecutor:
                     await child.begin(request)
             except (HandlerDied, TimeoutError) as error:
                 log.warning("restart", process=child.pid, reason=str(error))
-                child.kill()
-                self._all.discard(child)
+                self._kill(child)
             except BaseException:
-                child.kill()
-                self._all.discard(child)
+                self._kill(child)
                 raise
             else:
                 return child
@@ -90,7 +88,14 @@ class ProcessExecutor:
     async def close(self) -> None:
         """End all processes. Idempotent."""
         children, self._all, self._idle = self._all, set(), []
-        await asyncio.gather(*(child.end() for child in children))
+        await asyncio.gather(*(child.end() for child in children), *self._reaping)
+
+    def _kill(self, child: _Child) -> None:
+        child.kill()
+        self._all.discard(child)
+        reaping = asyncio.get_running_loop().create_task(child.process.wait())
+        self._reaping.add(reaping)
+        reaping.add_done_callback(self._reaping.discard)
 
 
 class _Child:
@@ -99,7 +104,7 @@ class _Child:
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._process = process
+        self.process = process
         self._reader = reader
         self._writer = writer
         self.pid = process.pid
@@ -153,20 +158,20 @@ class _Child:
                     assert_never(message)
 
     def kill(self) -> None:
-        """Kill it now. It is reaped by the event loop."""
+        """Kill it now."""
         self._writer.close()
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+            self.process.kill()
 
     async def end(self) -> None:
         """Let it end by itself (it does when its socket closes); kill it if it does not."""
         self._writer.close()
         try:
             async with asyncio.timeout(END_S):
-                await self._process.wait()
+                await self.process.wait()
         except TimeoutError:
             self.kill()
-            await self._process.wait()
+            await self.process.wait()
 
     async def _send(self, message: wire.ToHandler) -> None:
         try:
@@ -186,7 +191,7 @@ class _Child:
     async def _how_it_died(self) -> str:
         try:
             async with asyncio.timeout(END_S):
-                code = await self._process.wait()
+                code = await self.process.wait()
         except TimeoutError:
             return "the process of the handler closed its connection to the worker"
         if code < 0:

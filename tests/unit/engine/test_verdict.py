@@ -1,0 +1,206 @@
+"""The verdict, as a table and as laws."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goqueue.engine.failure import HandlerHung, cut, describe
+from goqueue.engine.verdict import Stop, verdict
+from goqueue.model import limits
+from goqueue.model.lease import Lease
+from goqueue.model.outcome import Cancel, Complete, Dead, Outcome, Release, Retry, Snooze
+from goqueue.tasks.app import GoQueue
+from goqueue.tasks.retry import RetryPolicy
+from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+app = GoQueue()
+
+
+@app.task
+def anything() -> object: ...
+
+
+def lease(attempt: int = 1, max_attempts: int = 20, timeout_s: float | None = None) -> Lease:
+    return Lease(
+        id="x",
+        tenant="default",
+        queue="default",
+        kind="anything",
+        args=b"{}",
+        fence=7,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        crashes=0,
+        priority=5,
+        timeout_s=timeout_s,
+        created_at=NOW,
+        run_at=NOW,
+        meta=None,
+    )
+
+
+def judge(
+    returned: object = None,
+    raised: BaseException | None = None,
+    *,
+    of: Lease | None = None,
+    policy: RetryPolicy | None = None,
+    stop: Stop = Stop.NONE,
+    random01: float = 0.5,
+) -> Outcome:
+    return verdict(
+        returned,
+        raised,
+        lease=of or lease(),
+        task=anything,
+        policy=policy or RetryPolicy.fixed(8.0, no_retry_on=(KeyError,)),
+        stop=stop,
+        random01=random01,
+    )
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+LAST = lease(attempt=20)
+
+TABLE = [
+    # returned, raised, lease, stop -> type of the outcome, what is told of it
+    (None, None, lease(), Stop.NONE, Complete, {"result": None}),
+    ({"a": 1}, None, lease(), Stop.NONE, Complete, {"result": b'{"a":1}'}),
+    (None, ValueError("no"), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, ValueError("no"), LAST, Stop.NONE, Dead, {"reason": "attempts"}),
+    (None, ValueError("no"), lease(attempt=10**6, max_attempts=1), Stop.NONE, Dead, {"reason": "attempts"}),
+    (None, KeyError("no"), lease(), Stop.NONE, Dead, {"reason": "not_retryable"}),
+    (None, SnoozeJob(3.0, "later"), LAST, Stop.NONE, Snooze, {"delay_s": 3.0, "reason": "later"}),
+    (None, RetryJob(4.0, "again"), lease(), Stop.NONE, Retry, {"delay_s": 4.0}),
+    (None, RetryJob(), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, RetryJob(4.0), LAST, Stop.NONE, Dead, {"reason": "attempts"}),
+    (None, CancelJob("unwanted"), lease(), Stop.NONE, Cancel, {"reason": "unwanted"}),
+    (None, DeadJob("hopeless"), lease(), Stop.NONE, Dead, {"reason": "hopeless"}),
+    (None, SystemExit(3), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, KeyboardInterrupt(), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, asyncio.CancelledError(), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, MemoryError(), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, RecursionError(), LAST, Stop.NONE, Dead, {"reason": "attempts"}),
+    (object(), None, lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    ("x" * 70_000, None, lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (float("nan"), None, lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, asyncio.CancelledError(), lease(timeout_s=1), Stop.TIMEOUT, Retry, {"delay_s": 8.0}),
+    ("late", None, lease(timeout_s=1), Stop.TIMEOUT, Retry, {"delay_s": 8.0}),
+    (None, CancelJob(), lease(timeout_s=1), Stop.TIMEOUT, Retry, {"delay_s": 8.0}),
+    (None, asyncio.CancelledError(), lease(20, timeout_s=1), Stop.TIMEOUT, Dead, {"reason": "attempts"}),
+    (None, asyncio.CancelledError(), lease(), Stop.CANCEL, Cancel, {"reason": "cancelled on request"}),
+    (None, ValueError("torn"), lease(), Stop.CANCEL, Cancel, {"reason": "cancelled on request"}),
+    ("done", None, lease(), Stop.CANCEL, Complete, {"result": b'"done"'}),
+    (None, asyncio.CancelledError(), LAST, Stop.HAND_BACK, Release, {}),
+    (None, HandlerHung("stuck"), LAST, Stop.HAND_BACK, Release, {}),
+    ("done", None, lease(), Stop.HAND_BACK, Complete, {"result": b'"done"'}),
+    (None, DeadJob("hopeless"), lease(), Stop.HAND_BACK, Dead, {"reason": "hopeless"}),
+]
+
+
+@pytest.mark.parametrize("returned,raised,of,stop,kind,told", TABLE)
+def test_table(
+    returned: object,
+    raised: BaseException | None,
+    of: Lease,
+    stop: Stop,
+    kind: type[Outcome],
+    told: dict[str, object],
+) -> None:
+    outcome = judge(returned, raised, of=of, stop=stop)
+    assert type(outcome) is kind
+    assert {name: getattr(outcome, name) for name in told} == told
+
+
+def test_a_timeout_is_told_as_such_with_the_place_where_it_struck() -> None:
+    def busy_place() -> None:
+        raise asyncio.CancelledError
+
+    try:
+        busy_place()
+    except asyncio.CancelledError as error:
+        outcome = judge(raised=error, of=lease(timeout_s=1.5), stop=Stop.TIMEOUT)
+    assert isinstance(outcome, Retry)
+    assert outcome.error.type == "TimeoutError"
+    assert "1.5 s" in outcome.error.message
+    assert "busy_place" in outcome.error.traceback
+
+
+def test_a_result_that_is_too_large_says_so() -> None:
+    outcome = judge("x" * 70_000)
+    assert isinstance(outcome, Retry)
+    assert str(limits.RESULT_BYTES_MAX) in outcome.error.message
+
+
+def test_an_error_without_words_is_still_an_error() -> None:
+    outcome = judge(raised=Unspeakable())
+    assert isinstance(outcome, Retry)
+    assert outcome.error.type.endswith("Unspeakable")
+    assert "RuntimeError" in outcome.error.message
+
+
+def test_ten_megabytes_of_error_text_are_cut_with_a_mark() -> None:
+    info = describe(ValueError("begin" + "x" * 10_000_000 + "end"))
+    assert len(info.message) <= limits.ERROR_MESSAGE_CHARS_MAX
+    assert info.message.startswith("begin")
+    assert info.message.endswith("end")
+    assert "cut" in info.message
+    assert len(info.traceback) <= limits.ERROR_TRACEBACK_CHARS_MAX
+
+
+def test_a_deep_recursion_is_told_by_its_innermost_frames() -> None:
+    def fall(depth: int) -> int:
+        return fall(depth + 1) + 1
+
+    try:
+        fall(0)
+    except RecursionError as error:
+        info = describe(error)
+    assert info.type == "RecursionError"
+    assert "fall" in info.traceback
+
+
+@given(st.text(st.characters(codec=None), max_size=300), st.integers(1, 200))
+def test_what_is_cut_can_be_stored(text: str, chars_max: int) -> None:
+    result = cut(text, chars_max)
+    assert len(result) <= chars_max
+    assert "\0" not in result
+    result.encode()
+
+
+@given(
+    st.integers(1, 10**6),
+    st.integers(1, limits.MAX_ATTEMPTS_MAX),
+    st.floats(0, 1, exclude_max=True),
+    st.floats(0, limits.DELAY_S_MAX),
+    st.sampled_from(list(Stop)),
+    st.sampled_from([ValueError("x"), KeyError("x"), SystemExit(1), asyncio.CancelledError(), RetryJob(5.0), RetryJob()]),
+)
+def test_laws_of_failure(
+    attempt: int, max_attempts: int, random01: float, base_s: float, stop: Stop, raised: BaseException
+) -> None:
+    of = lease(attempt, max_attempts, timeout_s=1)
+    policy = RetryPolicy.exponential(base_s=base_s, cap_s=limits.DELAY_S_MAX)
+    outcome = judge(raised=raised, of=of, policy=policy, stop=stop, random01=random01)
+    match outcome:
+        case Retry():
+            assert attempt < max_attempts
+            assert 0 <= outcome.delay_s <= limits.DELAY_S_MAX
+        case Dead():
+            assert attempt >= max_attempts
+        case Cancel():
+            assert stop is Stop.CANCEL
+        case Release():
+            assert stop is Stop.HAND_BACK
+        case _:
+            raise AssertionError(outcome)
