@@ -146,7 +146,7 @@ def _renamed(schema: Json) -> Json:
 
 
 def _complete_answers(schemas: dict[str, Json]) -> None:
-    """Say of answers what their types in Python do not: every field is there, args is an object, instants are RFC 3339."""
+    """Say of answers what their types in Python do not: every field is there, instants are RFC 3339."""
     for name, type_ in _COMPLETE.items():
         schema = schemas[name]
         if not isinstance(schema, dict) or not isinstance(properties := schema["properties"], dict):

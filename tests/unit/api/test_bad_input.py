@@ -1,0 +1,264 @@
+"""Every field, with what it refuses: the status, the code and the pointer; and never a 5xx."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import httpx
+import pytest
+
+from goqueue.model import limits
+from goqueue.tasks.prepare import new_id
+from tests.support.faulty_store import FaultyStore
+
+V7 = new_id()
+DEEP = 10_000
+
+
+def _job(**fields: object) -> bytes:
+    return json.dumps({"kind": "k", **fields}).encode()
+
+
+def _raw(member: str) -> bytes:
+    return b'{"kind":"k",' + member.encode() + b"}"
+
+
+REFUSED = [
+    # kind
+    (b"{}", "/kind"),
+    (b'{"kind":null}', "/kind"),
+    (b'{"kind":1}', "/kind"),
+    (b'{"kind":""}', "/kind"),
+    (b'{"kind":" k"}', "/kind"),
+    (b'{"kind":"a\\u0000b"}', "/kind"),
+    (b'{"kind":"\\ud800"}', "/kind"),
+    (b'{"kind":"\xff"}', "/kind"),
+    (json.dumps({"kind": "k" * (limits.KIND_CHARS_MAX + 1)}).encode(), "/kind"),
+    # args
+    (_job(args=None), "/args"),
+    (_job(args=[]), "/args"),
+    (_job(args="x"), "/args"),
+    (_raw('"args":{"a":"\\u0000"}'), "/args"),
+    (_raw('"args":{"a\\u0000":1}'), "/args"),
+    (_raw('"args":{"a":"\\ud800"}'), "/args/a"),
+    (_raw('"args":{"a":NaN}'), "/args/a"),
+    (_raw('"args":{"a":[1,-Infinity]}'), "/args/a/1"),
+    (b'{"kind":"k","args":{"a":"\xff"}}', "/args"),
+    (_raw('"args":{"a":' + "[" * 100 + "]" * 100 + "}"), "/args"),
+    (_raw('"args":{"a":' + "[" * DEEP + "]" * DEEP + "}"), "/args"),
+    (_raw('"args":{"a":' + '{"b":' * DEEP + "1" + "}" * DEEP + "}"), "/args"),
+    # id
+    (_job(id=""), "/id"),
+    (_job(id=7), "/id"),
+    (_job(id="x"), "/id"),
+    (_job(id=str(uuid.uuid4())), "/id"),
+    (_job(id=V7.replace("-", "")), "/id"),
+    (_job(id="{" + V7 + "}"), "/id"),
+    # queue
+    (_job(queue=""), "/queue"),
+    (_job(queue=None), "/queue"),
+    (_job(queue="a\0"), "/queue"),
+    (_job(queue="q" * 129), "/queue"),
+    (_job(queue="a\nb"), "/queue"),
+    # priority
+    (_job(priority=-1), "/priority"),
+    (_job(priority=10), "/priority"),
+    (_job(priority=2**31), "/priority"),
+    (_job(priority=-(2**31)), "/priority"),
+    (_job(priority=2**64), "/priority"),
+    (_job(priority=1.5), "/priority"),
+    (_job(priority=True), "/priority"),
+    (_job(priority="1"), "/priority"),
+    (_raw('"priority":NaN'), "/priority"),
+    (_raw('"priority":1e400'), "/priority"),
+    # run_at and delay_s
+    (_job(run_at="9999-01-01T00:00:00Z"), "/run_at"),
+    (_job(run_at="0001-01-01T00:00:00Z"), "/run_at"),
+    (_job(run_at="-infinity"), "/run_at"),
+    (_job(run_at="tomorrow"), "/run_at"),
+    (_job(run_at="2026-01-01T00:00:00"), "/run_at"),
+    (_job(run_at=0), "/run_at"),
+    (_job(run_at="2027-01-01T00:00:00Z", delay_s=1), "/run_at"),
+    (_job(delay_s=-1), "/delay_s"),
+    (_job(delay_s="1"), "/delay_s"),
+    (_job(delay_s=1e300), "/delay_s"),
+    (_raw('"delay_s":1e400'), "/delay_s"),
+    (_raw('"delay_s":Infinity'), "/delay_s"),
+    # max_attempts, timeout_s
+    (_job(max_attempts=0), "/max_attempts"),
+    (_job(max_attempts=10**6), "/max_attempts"),
+    (_job(max_attempts=None), "/max_attempts"),
+    (_job(timeout_s=0), "/timeout_s"),
+    (_job(timeout_s=-5), "/timeout_s"),
+    (_job(timeout_s=1e12), "/timeout_s"),
+    # unique
+    (_job(unique=True), "/unique"),
+    (_job(unique={"key": ""}), "/unique/key"),
+    (_job(unique={"key": 1}), "/unique/key"),
+    (_job(unique={"key": "a\0"}), "/unique/key"),
+    (_job(unique={"on_conflict": "explode"}), "/unique/on_conflict"),
+    (_job(unique={"final_states": ["ready"]}), "/unique/final_states/0"),
+    (_job(unique={"final_states": ["completed", "x"]}), "/unique/final_states/1"),
+    (_job(unique={"window_s": 5}), "/unique/window_s"),
+    (_job(unique={"window_s": -5, "final_states": ["completed"]}), "/unique/window_s"),
+    (_job(unique={"by": "args"}), "/unique/by"),
+    # tags, meta
+    (_job(tags="a"), "/tags"),
+    (_job(tags=["a", 1]), "/tags/1"),
+    (_job(tags=["a", ""]), "/tags/1"),
+    (_job(tags=["a\0"]), "/tags/0"),
+    (_job(tags=["t"] * 17), "/tags"),
+    (_job(meta=[]), "/meta"),
+    (_job(meta={"a": 1}), "/meta"),
+    (_job(meta={"a/b": "\0"}), "/meta/a~1b"),
+    (_job(meta={"a\0": "x"}), "/meta/a\0"),
+    (_job(meta={str(i): "" for i in range(33)}), "/meta"),
+    (_job(meta={"a": "x" * 4097}), "/meta/a"),
+    # others
+    (_job(state="completed"), "/state"),
+    (_job(tenant="other"), "/tenant"),
+    (_job(**{"a~/`b": 1}), "/a~0~1`b"),
+    (b"[]", ""),
+    (b"null", ""),
+    (b'"kind"', ""),
+    (b"[" * DEEP, ""),
+]
+
+MALFORMED = [
+    b"",
+    b"{",
+    b"nonsense",
+    b'{"kind":"k"} {}',
+    b'{"kind":"k",}',
+    b"{'kind':'k'}",
+    b'\xef\xbb\xbf{"kind":"k"}',
+    '{"kind":"k"}'.encode("utf-16"),
+    b'{"kind":"k"',
+    b'{"kind":"k","args":{"a":tru}}',
+    b'{"kind":"a\nb"}',
+]
+
+
+def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
+    """Check that this is a complete problem document, and return it."""
+    problem: dict[str, object] = response.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["type"] == f"/problems/{code}"
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["retryable"] is (status in (408, 503))
+    return problem
+
+
+async def post(client: httpx.AsyncClient, body: bytes, path: str = "/v1/jobs", **headers: str) -> httpx.Response:
+    """Post JSON."""
+    return await client.post(path, content=body, headers={"content-type": "application/json", **headers})
+
+
+@pytest.mark.parametrize("body, pointer", REFUSED, ids=lambda v: repr(v[:60]))
+async def test_a_field_that_cannot_be_stored_is_named(
+    client: httpx.AsyncClient, store: FaultyStore, body: bytes, pointer: str
+) -> None:
+    problem = is_problem(await post(client, body), 422, "invalid_job")
+    assert problem["pointer"] == pointer
+    assert store.batches == []
+
+
+@pytest.mark.parametrize("body, pointer", [row for row in REFUSED if row[1]], ids=lambda v: repr(v[:60]))
+async def test_a_bad_item_of_a_batch_is_named_and_hurts_no_other(
+    client: httpx.AsyncClient, body: bytes, pointer: str
+) -> None:
+    response = await post(client, b'{"jobs":[{"kind":"first"},' + body + b',{"kind":"last"}]}', "/v1/jobs/batch")
+    if response.status_code == 422:
+        # What cannot even be split into items, such as a lone surrogate, is named in the whole.
+        assert is_problem(response, 422, "invalid_job")["pointer"] == "/jobs/1" + pointer
+        return
+    assert response.status_code == 200, response.text
+    first, bad, last = response.json()["results"]
+    assert first["job"]["kind"] == "first"
+    assert last["job"]["kind"] == "last"
+    assert bad["error"]["pointer"] == "/jobs/1" + pointer
+    assert bad["error"]["code"] == "invalid_job"
+
+
+@pytest.mark.parametrize("body", MALFORMED, ids=repr)
+async def test_what_is_not_json_is_400(client: httpx.AsyncClient, body: bytes) -> None:
+    is_problem(await post(client, body), 400, "malformed_json")
+
+
+@pytest.mark.parametrize("body", MALFORMED[1:], ids=repr)
+async def test_a_batch_that_is_not_json_is_400(client: httpx.AsyncClient, store: FaultyStore, body: bytes) -> None:
+    is_problem(await post(client, b'{"jobs":[{"kind":"k"},' + body + b"]}", "/v1/jobs/batch"), 400, "malformed_json")
+    assert store.batches == []
+
+
+FAITHFUL = [
+    b'{"n":9007199254740993}',
+    b'{"n":123456789012345678901234567890}',
+    b'{"a":1,"a":2}',
+    b'{"s":"\\ud83d\\ude00 \xe2\x80\xae\xe2\x80\x8b"}',
+    b'{ "spaced" : [ 1.0, 1e3, -0 ] }',
+    b'{"a":' + b"[" * 62 + b"]" * 62 + b"}",
+    b"{}",
+]
+
+
+@pytest.mark.parametrize("args", FAITHFUL, ids=lambda v: repr(v[:40]))
+async def test_arguments_are_kept_to_the_letter(client: httpx.AsyncClient, args: bytes) -> None:
+    response = await post(client, b'{"kind":"k","args":' + args + b"}")
+    assert response.status_code == 201, response.text
+    assert b'"args":' + args + b"," in response.content
+    stored = await client.get(f"/v1/jobs/{response.json()['id']}")
+    assert b'"args":' + args + b"," in stored.content
+
+
+async def test_odd_names_are_kept(client: httpx.AsyncClient) -> None:
+    job = {"kind": "naïve→任务", "queue": "ترتيب", "tags": ["<b>&"], "meta": {"trace parent": "\u202e\n"}}
+    response = await post(client, json.dumps(job).encode())
+    assert response.status_code == 201, response.text
+    stored = (await client.get(f"/v1/jobs/{response.json()['id']}")).json()
+    assert {key: stored[key] for key in job} == job
+
+
+QUERIES = [
+    ("state=done", "/state/0"),
+    ("page_size=0", "/page_size"),
+    ("page_size=501", "/page_size"),
+    ("page_size=many", "/page_size"),
+    ("page_size=1&page_size=2", "/page_size"),
+    ("created_after=yesterday", "/created_after"),
+    ("created_before=2026-01-01T00:00:00", "/created_before"),
+    ("queue=%00", "/queue"),
+    ("queue=" + "q" * 300, "/queue"),
+    ("tag=a%00", "/tag"),
+    ("kind=" + "&kind=".join("abc" * 40), "/kind"),
+    ("page_token=!!!", "/page_token"),
+    ("page_token=YWJj", "/page_token"),
+    ("colour=red", "/colour"),
+    ("queue=%ff", ""),
+]
+
+
+@pytest.mark.parametrize("query, pointer", QUERIES, ids=lambda v: v[:30])
+async def test_a_bad_filter_is_named(client: httpx.AsyncClient, query: str, pointer: str) -> None:
+    problem = is_problem(await client.get(f"/v1/jobs?{query}"), 422, "invalid_query")
+    assert problem["pointer"] == pointer
+
+
+@pytest.mark.parametrize(
+    "job_id", ["x", "%00", str(uuid.uuid4()), "a" * 5000, "%F0%9F%98%80", "..%2f", V7.replace("-", "")]
+)
+async def test_an_id_that_is_none_is_not_found(client: httpx.AsyncClient, job_id: str) -> None:
+    is_problem(
+        await client.get(f"/v1/jobs/{job_id}"), 404, "job_not_found" if "%2f" not in job_id else "route_not_found"
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+async def test_a_batch_has_its_bounds(client: httpx.AsyncClient, size: int) -> None:
+    body = b'{"jobs":[' + b",".join([b'{"kind":"k"}'] * size) + b"]}"
+    assert is_problem(await post(client, body, "/v1/jobs/batch"), 422, "invalid_job")["pointer"] == "/jobs"
