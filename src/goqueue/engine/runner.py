@@ -16,9 +16,10 @@ from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.executors.threads import HandlerRaised, ThreadCall, ThreadExecutor
 from goqueue.engine.failure import HandlerHung
+from goqueue.engine.unknown import UnknownKinds
 from goqueue.engine.verdict import RELEASE, Stop, verdict
 from goqueue.model.lease import Held
-from goqueue.model.outcome import Settlement, Snooze
+from goqueue.model.outcome import Settlement
 from goqueue.tasks.context import Context, in_handler
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Runner:
         self._waiting: deque[Lease] = deque()
         self._turn_due = False
         self._finished_seen = 0
-        self._unknown: dict[str, _Growing] = {}
+        self._unknown = UnknownKinds(settings)
         threads = min(settings.threads, settings.concurrency)
         self._threads = ThreadExecutor(threads)
         self._thread_slots = asyncio.Semaphore(threads)
@@ -165,7 +166,7 @@ class Runner:
     def _start(self, lease: Lease) -> None:
         task = self._tasks.get(lease.kind)
         if task is None:
-            self._snooze_unknown(lease)
+            self._decide(lease, self._unknown.snooze(lease))
             return
         if lease.id in self.running:
             self._give_up(self.running[lease.id])  # lost, then claimed again here before its handler had stopped
@@ -359,36 +360,6 @@ class Runner:
         self.finished += 1
         if not self._turn_due:
             self._take_turn_soon()
-
-    def _snooze_unknown(self, lease: Lease) -> None:
-        growing = self._unknown.get(lease.kind)
-        if growing is None:
-            if len(self._unknown) >= _UNKNOWN_KINDS_MAX:
-                self._unknown.clear()
-            growing = self._unknown[lease.kind] = _Growing(self._settings)
-            log.warning("snooze", kind=lease.kind, job_id=lease.id, reason="no task of this kind in this worker")
-        self._decide(lease, Snooze(growing.next_s(), f"no task of kind {lease.kind!r} in this worker"[:1024]))
-
-
-_UNKNOWN_KINDS_MAX: Final = 1_000
-
-
-class _Growing:
-    """The snooze of one unknown kind: doubles once the last one has passed, however many jobs there are of the kind."""
-
-    __slots__ = ("_delay_s", "_grow_at", "_max_s")
-
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._max_s = settings.unknown_kind_max_s
-        self._delay_s = min(settings.unknown_kind_s, self._max_s)
-        self._grow_at = time.monotonic() + self._delay_s
-
-    def next_s(self) -> float:
-        now = time.monotonic()
-        if now >= self._grow_at:
-            self._delay_s = min(self._delay_s * 2, self._max_s)
-            self._grow_at = now + self._delay_s
-        return self._delay_s
 
 
 def _stack(job: asyncio.Task[None] | None) -> str:

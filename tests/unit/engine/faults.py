@@ -144,9 +144,12 @@ class Latch:
         self.end = asyncio.Event()
 
     async def pass_through(self, what: object = None) -> None:
+        self.note(what)
+        await self.end.wait()
+
+    def note(self, what: object = None) -> None:
         self.started.append(what)
         self.start.set()
-        await self.end.wait()
 
     async def until_started(self, count: int = 1) -> None:
         async with asyncio.timeout(DEADLINE_S):

@@ -184,7 +184,9 @@ def test_what_is_cut_can_be_stored(text: str, chars_max: int) -> None:
     st.floats(0, 1, exclude_max=True),
     st.floats(0, limits.DELAY_S_MAX),
     st.sampled_from(list(Stop)),
-    st.sampled_from([ValueError("x"), KeyError("x"), SystemExit(1), asyncio.CancelledError(), RetryJob(5.0), RetryJob()]),
+    st.sampled_from(
+        [ValueError("x"), KeyError("x"), SystemExit(1), asyncio.CancelledError(), RetryJob(5.0), RetryJob()]
+    ),
 )
 def test_laws_of_failure(
     attempt: int, max_attempts: int, random01: float, base_s: float, stop: Stop, raised: BaseException

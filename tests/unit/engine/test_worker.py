@@ -308,7 +308,7 @@ async def test_a_cancel_request_reaches_async_and_plain_handlers(store: FaultySt
 
     @app.task
     def polite(ctx: Context[object]) -> None:
-        loop.call_soon_threadsafe(lambda: (latch.started.append("thread"), latch.start.set()))
+        loop.call_soon_threadsafe(latch.note, "thread")
         until = time.monotonic() + DEADLINE_S
         while not ctx.cancelled and time.monotonic() < until:
             time.sleep(0.005)
@@ -445,9 +445,7 @@ async def test_an_outcome_that_the_store_fails_on_is_found_and_replaced(store: F
     assert "this cannot be stored" in jobs[4].errors[0].message
 
 
-async def test_a_lost_lease_stops_its_handler_and_its_outcome_changes_nothing(
-    store: FaultyStore, app: GoQueue
-) -> None:
+async def test_a_lost_lease_stops_its_handler_and_its_outcome_changes_nothing(store: FaultyStore, app: GoQueue) -> None:
     latch, refused = Latch(), asyncio.Event()
 
     @app.task

@@ -1,0 +1,58 @@
+"""Jobs of kinds that this worker lacks: put off, without spending an attempt, until a worker comes that has them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from goqueue.model import limits
+from goqueue.model.outcome import Snooze
+
+if TYPE_CHECKING:
+    from goqueue.model.lease import Lease
+    from goqueue.settings import WorkerSettings
+
+KINDS_MAX: Final = 1_000
+"""Kinds that are remembered; beyond it all begin again with the shortest snooze."""
+
+log = structlog.get_logger("goqueue.engine")
+
+
+class UnknownKinds:
+    """For each kind a snooze that doubles from ``unknown_kind_s`` to ``unknown_kind_max_s``."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._growing: dict[str, _Growing] = {}
+
+    def snooze(self, lease: Lease) -> Snooze:
+        """Put this job off. The first of a kind is logged; the reason is kept with each job."""
+        growing = self._growing.get(lease.kind)
+        if growing is None:
+            if len(self._growing) >= KINDS_MAX:
+                self._growing.clear()
+            growing = self._growing[lease.kind] = _Growing(self._settings)
+            log.warning("snooze", kind=lease.kind, job_id=lease.id, reason="no task of this kind in this worker")
+        reason = f"no task of kind {lease.kind!r} in this worker"
+        return Snooze(growing.next_s(), reason[: limits.REASON_CHARS_MAX])
+
+
+class _Growing:
+    """Doubles once the last snooze has passed, however many jobs there are of the kind."""
+
+    __slots__ = ("_delay_s", "_grow_at", "_max_s")
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._max_s = settings.unknown_kind_max_s
+        self._delay_s = min(settings.unknown_kind_s, self._max_s)
+        self._grow_at = time.monotonic() + self._delay_s
+
+    def next_s(self) -> float:
+        """Return the seconds until the next try."""
+        now = time.monotonic()
+        if now >= self._grow_at:
+            self._delay_s = min(self._delay_s * 2, self._max_s)
+            self._grow_at = now + self._delay_s
+        return self._delay_s
