@@ -47,7 +47,23 @@ def state_machine() -> Files:
     return document()
 
 
-GENERATORS: list[Generator] = [sync_code, openapi, state_machine]
+def schema() -> Files:
+    """The schema that the migrations lead to, from a database that they were applied to."""
+    import asyncio
+
+    import psycopg
+
+    from goqueue.wiring import migrate
+    from scripts.schema import snapshot
+    from tests.support.database import running_server, temporary_database
+
+    with running_server() as server, temporary_database(server) as url:
+        asyncio.run(migrate(url))
+        with psycopg.connect(url, autocommit=True) as connection:
+            return {"src/goqueue/store/postgres/schema.sql": snapshot(connection)}
+
+
+GENERATORS: list[Generator] = [sync_code, openapi, state_machine, schema]
 
 
 def main(arguments: list[str]) -> int:
