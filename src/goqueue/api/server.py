@@ -54,6 +54,7 @@ async def serve(
         log_config=None,
         log_level="warning",
         access_log=False,
+        proxy_headers=False,  # nobody reads the addresses, and none of these headers could be trusted
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
