@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from abc import abstractmethod
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -114,12 +115,16 @@ batches = st.lists(st.tuples(jobs, st.sampled_from([False] * 7 + [True])), min_s
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The rules. A subclass says which pair of stores they are for."""
+    """The rules. A subclass says which stores they are for."""
 
-    pair: Pair
+    @staticmethod
+    @abstractmethod
+    def make_pair() -> Pair:
+        """Return a new model, and the store that is to be like it."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.pair = self.make_pair()
         # A tenant of its own stands for a fresh store.
         self.tenant = f"t-{uuid.uuid4()}"
         self.workers = [str(uuid.uuid4()) for _ in range(3)]
@@ -127,7 +132,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.leases: list[tuple[str, Lease]] = []
         self.claims: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
-        self.travelled = 0.0
 
     # -- users ----------------------------------------------------------------------------------------
 
@@ -229,9 +233,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(steps=st.sampled_from([0, 0, 1, 1, 3]))
     def advance(self, steps: int) -> None:
         """Let time pass."""
-        seconds = 1000.0 * steps + 10
-        self.travelled += seconds
-        self.pair.advance(seconds)
+        self.pair.advance(1000.0 * steps + 10)
 
     @precondition(lambda self: self.leases)
     @rule(late=st.booleans(), work=st.booleans())
@@ -319,17 +321,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.pair.both(lambda store: store.workers(self.tenant))
 
     def teardown(self) -> None:
-        """Look once more, and leave nothing that another example could meet."""
-        self.look()
+        """Look once more; and leave nothing that another example could meet, also after a failure."""
+        try:
+            self.look()
+            self._leave()
+            for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.WORKERS):
+                self._sweep(duty)
+            self.look()
+        finally:
+            self.pair.clean(self.tenant, self.workers)
+
+    def _leave(self) -> None:
         for worker in range(len(self.workers)):
-            self.pair.advance(10)
-            self.travelled += 10
-            beat = Beat(worker=WorkerInfo(id=self.workers[worker]), ttl_s=0, tenant=self.tenant)
-            self.pair.both(lambda store, beat=beat: store.extend(beat))  # type: ignore[misc]
-        for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.WORKERS):
-            self._sweep(duty)
-        self.look()
-        self.pair.advance(-self.travelled)
+            self.beat(worker, 0.0, None)
 
     # -- helpers ----------------------------------------------------------------------------------------
 

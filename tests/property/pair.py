@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from goqueue.model.admin import Duty
 from goqueue.model.errors import GoQueueError
+from goqueue.model.lease import Beat, WorkerInfo
 from goqueue.store.memory import MemoryStore
 from goqueue.store.port import Store
 
@@ -31,9 +33,11 @@ class Pair:
         self.model = MemoryStore()
         self._other = other
         self._run = run
+        self._travelled = 0.0
 
     def advance(self, seconds: float) -> None:
         """Move both clocks."""
+        self._travelled += seconds
         self.model.time_travel(seconds)
         self._other.time_travel(seconds)
 
@@ -45,6 +49,16 @@ class Pair:
         if isinstance(expected, GoQueueError):
             raise expected
         return expected
+
+    def clean(self, tenant: str, workers: Sequence[str]) -> None:
+        """Leave nothing running in the other store, and its clock where it was: it serves another example next."""
+        for worker in workers:
+            self._run(self._other.extend(Beat(worker=WorkerInfo(id=worker), ttl_s=0, tenant=tenant)))
+        for duty in (Duty.ORPHANS, Duty.WORKERS):
+            for _ in range(100):
+                if not self._run(self._other.sweep(duty, 1000)).more:
+                    break
+        self._other.time_travel(-self._travelled)
 
     def _answer(self, ask: Callable[[Store], Coroutine[Any, Any, T]], store: Store) -> T | GoQueueError:
         try:

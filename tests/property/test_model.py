@@ -27,7 +27,9 @@ def runner() -> Iterator[asyncio.Runner]:
 
 def _compare(other: TravellingStore, runner: asyncio.Runner, *, examples: int, shrink: bool = True) -> None:
     class Machine(StoreMachine):
-        pair = Pair(other, runner.run)
+        @staticmethod
+        def make_pair() -> Pair:
+            return Pair(other, runner.run)
 
     phases = list(hypothesis.Phase) if shrink else [hypothesis.Phase.generate]
     run_state_machine_as_test(

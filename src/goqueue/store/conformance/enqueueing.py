@@ -6,9 +6,11 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from goqueue.model.query import EnqueueStatus, Filter
 from goqueue.model.state import JobState
-from goqueue.store.conformance.harness import json_of, near, new_job
+from goqueue.store.conformance.harness import json_of, near, new_job, unique
 
 if TYPE_CHECKING:
     from goqueue.store.conformance.harness import Harness
@@ -112,6 +114,21 @@ class EnqueueCases:
         ]
         assert json_of((await harness.record(job.ref)).args) == {"n": 1}
         assert len(await harness.claim()) == 2
+
+    async def test_an_id_twice_in_a_batch_is_stored_once_with_its_key(self, harness: Harness) -> None:
+        job = new_job(unique=unique(), args=b'{"n":1}')
+        answers = await harness.store.enqueue([job, msgspec.structs.replace(job, args=b'{"n":2}'), job])
+        assert [a.status for a in answers] == [EnqueueStatus.INSERTED] + [EnqueueStatus.EXISTS] * 2
+        assert {answer.ref for answer in answers} == {job.ref}
+        assert json_of((await harness.record(job.ref)).args) == {"n": 1}
+
+    async def test_of_one_id_with_and_without_a_key_the_first_is_stored(self, harness: Harness) -> None:
+        for first in (unique("first"), None):
+            job = new_job(unique=first)
+            other = msgspec.structs.replace(job, unique=None if first else unique("second"))
+            answers = await harness.store.enqueue([job, other])
+            assert [a.status for a in answers] == [EnqueueStatus.INSERTED, EnqueueStatus.EXISTS]
+            assert (await harness.record(job.ref)).unique_key == (first.key if first else None)
 
     async def test_a_blind_retry_of_a_batch_stores_only_what_was_lost(self, harness: Harness) -> None:
         jobs = [new_job() for _ in range(4)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from goqueue.model.admin import Duty
 from goqueue.model.job import OnConflict
 from goqueue.model.outcome import Cancel, Complete, Dead, Release, Retry, Snooze
-from goqueue.model.query import CancelJobs, ChangeStatus, DeleteJobs, EnqueueStatus, RetryJobs
+from goqueue.model.query import CancelJobs, ChangeStatus, DeleteJobs, EnqueueStatus, RetryJobs, Selection
 from goqueue.model.state import JobState
 from goqueue.store.conformance.harness import BOOM, TTL_S, json_of, near, new_job, unique
 
@@ -293,6 +293,24 @@ class KeyCases:
         assert await harness.change(ref, RetryJobs()) is ChangeStatus.CHANGED
         await harness.advance(7000)
         assert await _held_by(harness, key) == ref
+
+    async def test_a_retried_job_holds_its_key_in_the_final_states_that_it_asked_for(self, harness: Harness) -> None:
+        key = unique(final_states=[JobState.COMPLETED], window_s=600)
+        ref = await harness.finish(JobState.DEAD, unique=key)
+        await harness.change(ref, RetryJobs())
+        (lease,) = await harness.claim()
+        await harness.settle(lease, Complete())
+        assert await _held_by(harness, key) == ref
+        await harness.advance(700)
+        assert await _held_by(harness, key) is None
+
+    async def test_of_two_final_jobs_with_one_key_one_is_retried(self, harness: Harness) -> None:
+        refs = [await harness.finish(JobState.DEAD, unique=unique()) for _ in range(2)]
+        ids = tuple(ref.id for ref in refs)
+        changed = await harness.store.change(Selection("default", ids), RetryJobs())
+        assert [answer.id for answer in changed] == list(ids)
+        assert sorted(a.status for a in changed) == sorted([ChangeStatus.CHANGED, ChangeStatus.KEY_HELD])
+        assert len(await harness.claim()) == 1
 
     async def test_the_end_of_an_old_job_does_not_free_a_key_that_it_lost(self, harness: Harness) -> None:
         old = await harness.finish(JobState.DEAD, unique=unique())

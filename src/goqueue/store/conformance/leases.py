@@ -161,10 +161,11 @@ class LeaseCases:
     # -- wake-ups ---------------------------------------------------------------------------------------
 
     async def test_a_new_job_wakes_whoever_listens_to_its_queue(self, harness: Harness) -> None:
-        if not harness.store.capabilities.notifications:
-            pytest.skip("this store has no notifications: its workers poll")
         signals = harness.store.signals("default", ["mail", "other"])
-        assert await _heard(harness, signals) in ("mail", "")
+        heard = await _heard(harness, signals)
+        if heard is None and not harness.store.capabilities.notifications:
+            pytest.skip("this store has no notifications: its workers poll")
+        assert heard in ("mail", "")
 
     async def test_signals_end_with_the_store(self, harness: Harness) -> None:
         signals = harness.store.signals("default", ["mail"])
@@ -174,7 +175,7 @@ class LeaseCases:
         await asyncio.wait_for(listening, 10)
 
 
-async def _heard(harness: Harness, signals: AsyncIterator[str]) -> str:
+async def _heard(harness: Harness, signals: AsyncIterator[str]) -> str | None:
     """Enqueue until a wake-up comes: one may be lost, and a store may need a moment until it listens."""
     heard = asyncio.ensure_future(anext(signals))
     for _ in range(100):
@@ -183,7 +184,7 @@ async def _heard(harness: Harness, signals: AsyncIterator[str]) -> str:
         if done:
             return heard.result()
     heard.cancel()
-    raise AssertionError("no wake-up came in 10 s")
+    return None
 
 
 async def _drain(signals: AsyncIterator[str]) -> None:

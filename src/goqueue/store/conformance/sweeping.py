@@ -40,6 +40,9 @@ class SweepCases:
         assert (record.state, record.attempt, record.crashes) == (JobState.READY, 1, 1)
         assert (record.worker_id, record.finished_at) == (None, None)
         assert near(record.run_at, record.attempted_at, 2 * TTL_S)
+        (error,) = record.errors
+        assert (error.attempt, error.type) == (1, "WorkerCrashed")
+        assert near(error.at, record.run_at)
 
     async def test_an_orphan_is_claimed_under_a_fence_that_counts_the_sweep(self, harness: Harness) -> None:
         lease = await harness.run()
@@ -65,6 +68,7 @@ class SweepCases:
             assert record.crashes == crash
             assert record.state is (JobState.DEAD if crash == 3 else JobState.READY)
         assert (record.reason, record.attempt) == ("crashed", 3)
+        assert [error.attempt for error in record.errors] == [1, 2, 3]
         assert await harness.claim() == []
 
     async def test_an_orphan_to_be_cancelled_is_cancelled(self, harness: Harness) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WORKERS_MAX: Final = 1_000
 CRASHED: Final = "crashed"
-CRASH: Final = ErrorInfo("WorkerCrashed", "the worker that ran this attempt stopped without a word")
+CRASH: Final = ErrorInfo("WorkerCrashed", "its worker died or was not heard of in time")
 
 
 # -- sweeps ---------------------------------------------------------------------------------------
@@ -54,8 +54,8 @@ def _orphans(memory: Memory, limit: int, *, row_exists: bool) -> Swept:
 def _recover(memory: Memory, row: Row) -> None:
     """Take a job from a worker that is gone. It may be the one that killed it: crashes are counted, and bounded."""
     last = row.crashes + 1 >= row.max_crashes or row.attempt >= row.max_attempts
+    row.add_error(CRASH, memory.now())
     if last and row.cancel_requested_at is None:
-        row.add_error(CRASH, memory.now())
         row.move(Event.SWEEP_LAST)
         memory.finish(row, reason=CRASHED)
     else:
