@@ -323,17 +323,18 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Look once more; and leave nothing that another example could meet, also after a failure."""
         try:
-            self.look()
-            self._leave()
-            for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.WORKERS):
-                self._sweep(duty)
-            self.look()
+            if not self.pair.differ:
+                self._end()
         finally:
             self.pair.clean(self.tenant, self.workers)
 
-    def _leave(self) -> None:
+    def _end(self) -> None:
+        self.look()
         for worker in range(len(self.workers)):
             self.beat(worker, 0.0, None)
+        for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.WORKERS):
+            self._sweep(duty)
+        self.look()
 
     # -- helpers ----------------------------------------------------------------------------------------
 

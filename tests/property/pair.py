@@ -34,6 +34,8 @@ class Pair:
         self._other = other
         self._run = run
         self._travelled = 0.0
+        self.differ = False
+        """One difference leads to others: then there is nothing more to compare."""
 
     def advance(self, seconds: float) -> None:
         """Move both clocks."""
@@ -45,6 +47,7 @@ class Pair:
         """Put one question to both, and return the model's answer, which is the other's too."""
         expected, answer = self._answer(ask, self.model), self._answer(ask, self._other)
         if complaint := difference(expected, answer):
+            self.differ = True
             raise AssertionError(f"the stores differ: {complaint}\n  model: {expected!r}\n  other: {answer!r}")
         if isinstance(expected, GoQueueError):
             raise expected

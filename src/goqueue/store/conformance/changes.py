@@ -63,6 +63,7 @@ class ChangeCases:
             record = await harness.record(ref)
             assert (record.state, record.reason, record.attempt) == (JobState.CANCELLED, "no need", 0)
             assert near(record.finished_at, record.created_at, 30)
+            assert near(record.cancel_requested_at, record.finished_at)
             assert await harness.change(ref, CancelJobs()) is ChangeStatus.UNCHANGED
             assert (await harness.record(ref)) == record
 

@@ -84,6 +84,12 @@ class EnqueueCases:
         records = await harness.store.get("default", [job.id for job in jobs])
         assert [record and record.queue for record in records] == [job.queue for job in jobs]
 
+    async def test_a_batch_happens_at_one_instant(self, harness: Harness) -> None:
+        jobs = [new_job(unique=unique(str(n)) if n % 2 else None) for n in range(6)]
+        answers = await harness.store.enqueue(jobs)
+        assert len({answer.created_at for answer in answers} | {answer.run_at for answer in answers}) == 1
+        assert [lease.id for lease in await harness.claim()] == [job.id for job in jobs]
+
     async def test_an_empty_batch_has_no_answers(self, harness: Harness) -> None:
         assert await harness.store.enqueue([]) == []
 

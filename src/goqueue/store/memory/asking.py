@@ -110,8 +110,8 @@ def _cancel(memory: Memory, row: Row, reason: str) -> ChangeStatus:
     if running and row.cancel_requested_at is not None:
         return ChangeStatus.UNCHANGED
     row.move(Event.CANCEL_REQUEST)
+    row.cancel_requested_at = memory.now()
     if running:
-        row.cancel_requested_at = memory.now()
         return ChangeStatus.REQUESTED
     memory.finish(row, reason=reason or CANCELLED)
     return ChangeStatus.CHANGED

@@ -1,13 +1,14 @@
 """`Memory`: the state that the facades share, and the moves that every verb is made of.
 
 The verbs themselves are in `enqueueing`, `working`, `asking` and `upkeep`, as functions over this state; the facades
-hold ``lock`` around each of them, so that a verb is atomic also between threads.
+wrap each call in `Memory.verb`.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ class Memory:
     def __init__(self, settings: StoreSettings | None = None, *, clock: Clock | None = None) -> None:
         self.settings = settings or StoreSettings()
         self.clock = clock or Clock()
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
+        self._instant: datetime | None = None
         self.live: dict[tuple[str, str], Row] = {}
         """Jobs that are not final, by (tenant, id)."""
         self.past: dict[tuple[str, str], Row] = {}
@@ -73,9 +75,19 @@ class Memory:
         self.listeners: dict[object, Callable[[str, str], None]] = {}
         """Called with (tenant, queue), under the lock, when jobs may have become due there."""
 
+    @contextmanager
+    def verb(self) -> Iterator[None]:
+        """Hold the lock, and stop the clock: all that one verb does happens at one instant, also between threads."""
+        with self._lock:
+            self._instant = self.clock.now()
+            try:
+                yield
+            finally:
+                self._instant = None
+
     def now(self) -> datetime:
         """Return the store's instant."""
-        return self.clock.now()
+        return self._instant or self.clock.now()
 
     def time_travel(self, seconds: float) -> None:
         """Move the store's clock, for tests."""

@@ -22,7 +22,7 @@ class Signals:
         self._waiting: dict[str, None] = {}
         self._changed = asyncio.Event()
         self._ended = False
-        with memory.lock:
+        with memory.verb():
             memory.listeners[self] = self._hear
 
     def __aiter__(self) -> Signals:
@@ -45,7 +45,7 @@ class Signals:
 
     def end(self) -> None:
         """Stop listening; whoever waits is told that there is no more."""
-        with self._memory.lock:
+        with self._memory.verb():
             self._memory.listeners.pop(self, None)
         self._ended = True
         self._waiting.clear()

@@ -77,22 +77,22 @@ class MemoryStore:
 
     async def claim(self, want: Want, outcomes: Sequence[Settlement] = ()) -> Claimed:
         """Settle, and lease due jobs."""
-        with self._open().lock:
+        with self._open().verb():
             return working.claim(self.memory, want, outcomes)
 
     async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
         """Decide attempts."""
-        with self._open().lock:
+        with self._open().verb():
             return working.settle(self.memory, outcomes)
 
     async def extend(self, beat: Beat) -> Beaten:
         """Note a sign of life."""
-        with self._open().lock:
+        with self._open().verb():
             return working.extend(self.memory, beat)
 
     async def enqueue_by(self, jobs: Sequence[NewJob[object]], by: JobRef, fence: int) -> list[Enqueued]:
         """Store jobs only while the lease holds."""
-        with self._open().lock:
+        with self._open().verb():
             return enqueueing.enqueue_by(self.memory, jobs, by, fence)
 
     def signals(self, tenant: str, queues: Sequence[str]) -> Signals:
@@ -110,37 +110,37 @@ class MemoryStore:
 
     async def sweep(self, duty: Duty, limit: int) -> Swept:
         """Do a bounded piece of upkeep."""
-        with self._open().lock:
+        with self._open().verb():
             return upkeep.sweep(self.memory, duty, limit)
 
     async def elect(self, name: str, holder: str, ttl_s: float) -> Term | None:
         """Lead, go on leading, or resign."""
-        with self._open().lock:
+        with self._open().verb():
             return upkeep.elect(self.memory, name, holder, ttl_s)
 
     async def read(self, name: str) -> Record | None:
         """Read a record."""
-        with self._open().lock:
+        with self._open().verb():
             return upkeep.read(self.memory, name)
 
     async def write(self, name: str, value: bytes, version: int, ttl_s: float | None = None) -> Record | None:
         """Write a record under compare-and-set."""
-        with self._open().lock:
+        with self._open().verb():
             return upkeep.write(self.memory, name, value, version, ttl_s)
 
     async def workers(self, tenant: str) -> list[WorkerRecord]:
         """List workers, newest first."""
-        with self._open().lock:
+        with self._open().verb():
             return upkeep.workers(self.memory, tenant)
 
     async def pause(self, tenant: str, queue: str, paused: bool) -> None:
         """Stop or resume claims from a queue."""
-        with self._open().lock:
+        with self._open().verb():
             upkeep.pause(self.memory, tenant, queue, paused)
 
     async def paused(self, tenant: str) -> list[str]:
         """Name the paused queues."""
-        with self._open().lock:
+        with self._open().verb():
             return upkeep.paused(self.memory, tenant)
 
     async def migrate(self) -> SchemaStatus:

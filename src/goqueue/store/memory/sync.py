@@ -25,32 +25,32 @@ class SyncMemoryStore:
 
     def enqueue(self, jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
         """Store jobs."""
-        with self._open().lock:
+        with self._open().verb():
             return enqueueing.enqueue(self.memory, jobs, retry)
 
     def change(self, selection: Selection, change: Change) -> list[Changed]:
         """Cancel, retry or delete jobs by id."""
-        with self._open().lock:
+        with self._open().verb():
             return asking.change(self.memory, selection, change)
 
     def find(self, query: Query) -> Page:
         """Return one page of jobs."""
-        with self._open().lock:
+        with self._open().verb():
             return asking.find(self.memory, query)
 
     def count(self, filter: Filter) -> list[Count]:
         """Count jobs that are not final."""
-        with self._open().lock:
+        with self._open().verb():
             return asking.count(self.memory, filter)
 
     def history(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
         """Return jobs that are final."""
-        with self._open().lock:
+        with self._open().verb():
             return asking.history(self.memory, refs)
 
     def get(self, tenant: str, ids: Sequence[str]) -> list[JobRecord | None]:
         """Return jobs by id."""
-        with self._open().lock:
+        with self._open().verb():
             return asking.get(self.memory, tenant, ids)
 
     def open(self) -> None:
