@@ -1,0 +1,117 @@
+"""A durable PostgreSQL of the bench's own, and an empty database for each run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from goqueue.cli.dev.embedded import EmbeddedPostgres
+
+SETTINGS: Final = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "15min",
+}
+SHOWN: Final = (*SETTINGS, "wal_sync_method", "autovacuum", "jit")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server, and the folder in which the bench keeps its logs."""
+
+    postgres: EmbeddedPostgres
+    folder: Path
+
+    def facts(self) -> dict[str, str]:
+        """Its version and the settings on which figures depend, as the server tells them."""
+        with _connect(self.postgres.url_for("postgres")) as connection:
+            shown = {name: _one(connection, "SELECT current_setting(%s)", name) for name in SHOWN}
+            return {"postgresql": str(_one(connection, "SHOW server_version")), **{k: str(v) for k, v in shown.items()}}
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The url of an empty database, dropped afterwards whoever is still connected."""
+        name = f"bench_{uuid.uuid4().hex[:12]}"
+        administrator = self.postgres.url_for("postgres")
+        with _connect(administrator) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield self.postgres.url_for(name)
+        finally:
+            with _connect(administrator) as connection:
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def started() -> Iterator[Server]:
+    """A server with nothing in it, thrown away afterwards."""
+    # As root the server runs under another account, which cannot enter root's own TMPDIR.
+    base = "/var/tmp" if os.geteuid() == 0 else None  # noqa: S108  mkdtemp makes it our own
+    folder = Path(tempfile.mkdtemp(prefix="goqueue-bench-", dir=base))
+    folder.chmod(0o711)
+    try:
+        with EmbeddedPostgres(folder / "server", durable=True, settings=SETTINGS) as postgres:
+            yield Server(postgres, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def settle_down(url: str) -> None:
+    """Do what autovacuum and the checkpointer would do before long, so that no run pays for another's writes."""
+    with _connect(url) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+
+
+def rows(url: str, table: LiteralString) -> int:
+    """How many rows a table has."""
+    with _connect(url) as connection:
+        return _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.SQL(table)))
+
+
+def dead_rows(url: str) -> int:
+    """Dead rows of all tables, as the statistics have them."""
+    with _connect(url) as connection:
+        return _number(connection, sql.SQL("SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables"))
+
+
+@contextmanager
+def snapshot_held(url: str) -> Iterator[None]:
+    """A REPEATABLE READ transaction with an id of its own, open as long as the block: nothing newer can be vacuumed."""
+    with _connect(url) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT pg_current_xact_id(), count(*) FROM pg_class GROUP BY 1")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+
+
+def _connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(url, autocommit=True, connect_timeout=10)
+
+
+def _one(connection: psycopg.Connection[tuple[object, ...]], query: LiteralString, *values: object) -> object:
+    row = connection.execute(query, values).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _number(connection: psycopg.Connection[tuple[object, ...]], query: sql.Composed | sql.SQL) -> int:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    assert isinstance(row[0], int)
+    return row[0]
