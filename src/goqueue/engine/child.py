@@ -51,6 +51,11 @@ class Child:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop_once)
         await worker.run()
+        if worker.hung:
+            # A handler that ignores its cancellation would keep the loop from closing. Everything is settled.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def run(main: Coroutine[object, object, None]) -> None:

@@ -72,6 +72,7 @@ class Lifeline:
         connection.setblocking(False)
         self._connection = connection
         self._buffer = b""
+        self._unsent = b""
         self._stop: StopWorker | None = None
         self._orphaned: Callable[[], None] | None = None
         self._beaten_at: Callable[[float, float], None] | None = None
@@ -106,10 +107,11 @@ class Lifeline:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
 
     def tell(self, beat: Beat) -> None:
-        """Say that this beat has reached the store. Best effort: a full pipe loses it, and the next one comes."""
-        message = encode(Beating(msgspec.structs.replace(beat, held=()))) + b"\n"
+        """Say that this beat has reached the store. A supervisor that does not listen misses it, and hears the next."""
+        if not self._unsent:
+            self._unsent = encode(Beating(msgspec.structs.replace(beat, held=()))) + b"\n"
         with contextlib.suppress(OSError):
-            self._connection.send(message)
+            self._unsent = self._unsent[self._connection.send(self._unsent) :]
 
     def read(self) -> None:
         """Act on all that has come. Never blocks; may be called at any time on the loop's thread."""

@@ -22,7 +22,7 @@ import structlog
 from goqueue.engine import lifeline
 from goqueue.engine.backoff import Backoff
 from goqueue.engine.child import EXIT_MISCONFIGURED
-from goqueue.engine.keeper import beat_every_s
+from goqueue.engine.speaker import Speaker
 from goqueue.engine.worker import FLUSH_S, UNWIND_S
 from goqueue.model.errors import ConfigurationError, Unavailable
 from goqueue.model.job import DEFAULT_TENANT
@@ -129,9 +129,10 @@ class Supervisor:
         if self._stopping.is_set():
             child.tell(lifeline.StopNow(now=self._now))
         log.info("spawn", worker=number, pid=child.process.pid, worker_id=child.worker_id)
+        speaker = child.speaker(self._settings, self._extend)
         helpers = [
-            asyncio.create_task(child.listen()),
-            asyncio.create_task(self._speak_for(child)),
+            asyncio.create_task(child.listen(speaker)),
+            asyncio.create_task(speaker.run()),
             asyncio.create_task(self._kill_late(child)),
         ]
         try:
@@ -143,29 +144,8 @@ class Supervisor:
             await asyncio.gather(*helpers, return_exceptions=True)
             child.close()
         if code != 0:
-            await self._bury(child)
+            await self._bury(child, speaker)
         return code
-
-    async def _speak_for(self, child: _Child) -> None:
-        """Beat for a child whose own beats fail to come, as long as its process lives."""
-        settings = self._settings
-        patience_s = min(beat_every_s(settings) * 1.5, settings.lease_s / 2)
-        while True:
-            left_s = child.spoke_at + patience_s - time.monotonic()
-            if child.last is None or left_s > 0:  # None: not registered yet, so it holds no leases
-                await asyncio.sleep(max(0.02, left_s))
-                continue
-            sent_at = time.monotonic()
-            try:
-                async with asyncio.timeout(settings.lease_s / 2):
-                    await self._extend(msgspec.structs.replace(child.last, held=(), ttl_s=settings.lease_s))
-            except (Unavailable, TimeoutError) as error:
-                log.warning("beat_for", pid=child.process.pid, error=str(error) or "no answer in time")
-                await asyncio.sleep(min(0.5, patience_s / 4))
-                continue
-            log.warning("beat_for", pid=child.process.pid, silent_s=round(sent_at - child.heard_at, 1))
-            child.spoke_at = sent_at
-            child.tell(lifeline.BeatenFor(sent_at, settings.lease_s))
 
     async def _kill_late(self, child: _Child) -> None:
         await self._stopping.wait()
@@ -173,9 +153,9 @@ class Supervisor:
         log.error("kill", pid=child.process.pid, reason="it did not end in the time that a stop may take")
         child.kill()
 
-    async def _bury(self, child: _Child) -> None:
+    async def _bury(self, child: _Child, speaker: Speaker) -> None:
         """Take a dead child's leave. Tried until its lease would be over anyway."""
-        info = child.last.worker if child.last is not None else WorkerInfo(id=child.worker_id)
+        info = speaker.last.worker if speaker.last is not None else WorkerInfo(id=child.worker_id)
         beat = Beat(worker=info, ttl_s=0.0, draining=True, tenant=self._tenant)
         backoff = Backoff()
         with contextlib.suppress(TimeoutError):
@@ -202,8 +182,6 @@ class _Child:
     ) -> None:
         self.process = process
         self.worker_id = worker_id
-        self.last: Beat | None = None
-        self.heard_at = self.spoke_at = time.monotonic()
         self._reader = reader
         self._writer = writer
 
@@ -228,12 +206,23 @@ class _Child:
         child.tell(lifeline.Hello(child.worker_id, target, payload, sys.path))
         return child
 
-    async def listen(self) -> None:
-        """Note the child's beats until its end of the lifeline closes."""
+    def speaker(self, settings: WorkerSettings, extend: Callable[[Beat], Awaitable[Beaten]]) -> Speaker:
+        """Return who beats for this process when it cannot, and tells it so."""
+        return Speaker(
+            settings,
+            extend,
+            pid=self.process.pid,
+            spoken=lambda sent_at, ttl_s: self.tell(lifeline.BeatenFor(sent_at, ttl_s)),
+        )
+
+    async def listen(self, speaker: Speaker) -> None:
+        """Hear the child's beats until its end of the lifeline closes."""
         with contextlib.suppress(OSError, ValueError):
             while line := await self._reader.readline():
-                self.last = lifeline.decode_to_supervisor.decode(line).beat
-                self.heard_at = self.spoke_at = time.monotonic()
+                try:
+                    speaker.hear(lifeline.decode_to_supervisor.decode(line).beat)
+                except msgspec.MsgspecError as error:
+                    log.warning("hear", pid=self.process.pid, error=str(error))
 
     def tell(self, message: lifeline.ToWorker) -> None:
         """Send a message; the process may be gone."""

@@ -17,6 +17,7 @@ from goqueue.engine.keeper import Keeper
 from goqueue.engine.port import HandlerPort
 from goqueue.engine.runner import Runner
 from goqueue.engine.settler import Settler
+from goqueue.engine.speaker import SpeakerThread
 from goqueue.model.errors import Unavailable
 from goqueue.model.job import DEFAULT_QUEUE, DEFAULT_TENANT
 from goqueue.model.lease import WorkerInfo
@@ -57,8 +58,9 @@ def worker_info(
 class Worker:
     """Runs an application's jobs from ``queues``, in order, until it is stopped.
 
-    ``info`` says who it is (`worker_info` makes one). ``lifeline`` ties it to a supervisor. The store must be open,
-    and stay open until `run` has returned.
+    ``info`` says who it is (`worker_info` makes one). The store must be open, and stay open until `run` has returned.
+    ``lifeline`` ties it to a supervisor. A worker that is embedded in an application has none, and may be given
+    ``second_store`` instead: it opens a store in a thread, from which beats come while a handler blocks the loop.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Worker:
         tenant: str = DEFAULT_TENANT,
         info: WorkerInfo | None = None,
         lifeline: Lifeline | None = None,
+        second_store: Callable[[], contextlib.AbstractAsyncContextManager[WorkStore]] | None = None,
     ) -> None:
         app.check()
         self.info = info or worker_info(app, settings, queues)
@@ -80,6 +83,8 @@ class Worker:
         self._queues = queues
         self._tenant = tenant
         self._lifeline = lifeline
+        self._second_store = second_store
+        self._speaker: SpeakerThread | None = None
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._parts: _Parts | None = None
@@ -100,6 +105,11 @@ class Worker:
     def settled(self) -> int:
         """Outcomes that the store has taken so far."""
         return self._parts.settler.settled if self._parts else 0
+
+    @property
+    def hung(self) -> int:
+        """Handlers that were told to stop, went on, and go on still."""
+        return len(self._parts.runner.hung) if self._parts else 0
 
     async def run(self) -> None:
         """Run jobs until `stop`; then return, with everything handed back or settled. Can be called once."""
@@ -122,10 +132,7 @@ class Worker:
         loops = [asyncio.create_task(parts.keeper.run(), name="goqueue-keeper")]
         loops += [asyncio.create_task(parts.fetcher.pump(), name=f"goqueue-pump-{n}") for n in range(PUMPS)]
         loops += [asyncio.create_task(parts.fetcher.listen(), name="goqueue-listen")]
-        if self._lifeline is not None:
-            self._lifeline.attach(
-                stop=self._told_to_stop, orphaned=self.stop_gracefully, beaten_at=parts.keeper.extend_to
-            )
+        self._tie(parts)
         log.info("start", worker_id=self.info.id, queues=self._queues, concurrency=self._settings.concurrency)
         try:
             if until_idle:
@@ -140,7 +147,18 @@ class Worker:
             await asyncio.gather(*loops, return_exceptions=True)
             if self._lifeline is not None:
                 self._lifeline.detach()
+            if self._speaker is not None:
+                await self._speaker.close()
             await parts.runner.close()
+
+    def _tie(self, parts: _Parts) -> None:
+        """Tie this worker to who beats for it when it cannot."""
+        beaten_at = parts.keeper.extend_to
+        if self._lifeline is not None:
+            self._lifeline.attach(stop=self._told_to_stop, orphaned=self.stop_gracefully, beaten_at=beaten_at)
+        if self._second_store is not None:
+            self._speaker = SpeakerThread(self._settings, self._second_store, pid=os.getpid(), beaten_at=beaten_at)
+            self._speaker.start()
 
     async def _wait_until_idle(self, parts: _Parts) -> None:
         while not self._stop.is_set():
@@ -213,6 +231,8 @@ class Worker:
             parts.fetcher.wake()
         if self._lifeline is not None:
             self._lifeline.tell(beat)
+        if self._speaker is not None:
+            self._speaker.tell(beat)
 
     def _lapsed(self) -> None:
         """The leases are over: stop working on them, and offer to hand back what the store may still think is ours."""
@@ -225,6 +245,8 @@ class Worker:
     def _news(self) -> None:
         if self._lifeline is not None:
             self._lifeline.read()
+        if self._speaker is not None:
+            self._speaker.read()
 
 
 class _Parts:

@@ -53,6 +53,16 @@ async def wait(seconds: float) -> None:
 
 
 @app.task
+async def deaf(seconds: float) -> None:
+    report("waiting", os.getpid())
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+
+
+@app.task
 async def die(seconds: float) -> None:
     report("dying", os.getpid())
     os.kill(os.getpid(), signal.SIGKILL)
@@ -75,6 +85,9 @@ async def target(child: Child) -> None:
     report_to = socket.socket(socket.AF_UNIX)
     report_to.connect(payload.socket)
     store = ReportingStore()
+    if payload.job == "hold_the_gil":
+        # Its neighbour is still running when the GIL is free again, and must not be given up.
+        await store.enqueue(wait.job(payload.seconds + 0.5))
     if payload.job:
         await store.enqueue(app.tasks[payload.job].job(payload.seconds))
     info = worker_info(app, payload.settings, ("default",), id=child.worker_id)

@@ -140,9 +140,9 @@ async def test_the_supervisor_beats_for_a_worker_whose_handler_holds_the_gil(tmp
     async with staged(tmp_path, settings, job="hold_the_gil", seconds=1.8) as (stage, supervisor, running):
         await stage.until(lambda: len(stage.told("holding")) == 1)
         holding_at = time.monotonic()
-        await stage.until(lambda: len(stage.told("settled")) == 1)
+        await stage.until(lambda: len(stage.told("settled")) == 2)
         pid = stage.told("up")[0][1]
-        assert stage.told("settled") == [["settled", pid, "Complete", "applied"]]
+        assert stage.told("settled") == [["settled", pid, "Complete", "applied"]] * 2
         during = [at for at, beat in stage.beats if at < holding_at + 1.8 and beat.ttl_s == settings.lease_s]
         assert len(during) >= 3
         gaps = [b - a for a, b in zip([holding_at, *during], during, strict=False)]
@@ -160,6 +160,14 @@ async def test_a_second_stop_makes_the_workers_hand_back(tmp_path: Path) -> None
         supervisor.stop()
         await running
         await stage.until(lambda: len(stage.told("settled")) == 1)
+    assert stage.told("settled")[0][2:] == ["Release", "applied"]
+
+
+async def test_a_deaf_handler_does_not_keep_its_process_from_ending(tmp_path: Path) -> None:
+    async with staged(tmp_path, quick(grace_s=0.0), job="deaf") as (stage, supervisor, running):
+        await stage.until(lambda: len(stage.told("waiting")) == 1)
+        supervisor.stop()
+        await asyncio.wait_for(running, DEADLINE_S)
     assert stage.told("settled")[0][2:] == ["Release", "applied"]
 
 

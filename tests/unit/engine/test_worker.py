@@ -502,6 +502,31 @@ async def test_a_worker_that_cannot_beat_gives_its_leases_up_and_comes_back(stor
     assert {job.attempt for job in jobs} == {1}
 
 
+async def test_an_embedded_worker_beats_from_a_thread_while_its_loop_is_blocked(
+    store: FaultyStore, app: GoQueue
+) -> None:
+    second: list[FaultyStore] = []
+
+    @asynccontextmanager
+    async def second_store() -> AsyncIterator[FaultyStore]:
+        second.append(FaultyStore(store.memory))
+        yield second[0]
+
+    @app.task
+    async def block() -> None:
+        time.sleep(1.5)  # noqa: ASYNC251  three leases; what a handler should not do
+
+    ids = await store.enqueue(block.job())
+    settings = quick(lease_s=0.5, beat_s=0.1, lease_margin_s=0.1, poll_s=0.01)
+    async with asyncio.timeout(DEADLINE_S):
+        await Worker(app, store, settings, second_store=second_store).run_until_idle()
+    assert [(type(s.outcome), a) for s, a in zip(store.settled, store.answers, strict=True)] == [
+        (Complete, Answer.APPLIED)
+    ]
+    assert len(second[0].beats) >= 3
+    assert [job.attempt for job in await store.jobs(ids)] == [1]
+
+
 async def test_nothing_is_claimed_while_too_many_outcomes_wait(store: FaultyStore, app: GoQueue) -> None:
     @app.task
     async def fine() -> None: ...
