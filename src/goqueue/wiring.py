@@ -6,7 +6,8 @@ it is first needed, so that `goqueue --help` and `import goqueue` stay light.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from goqueue.client._async.client import AsyncClient as _AsyncClient
 from goqueue.client._sync.client import Client as _Client
@@ -15,12 +16,15 @@ from goqueue.model.errors import ConfigurationError, NotConfigured
 from goqueue.model.job import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
+    from collections.abc import Callable, Sequence
 
+    from goqueue.cli.doors import Access
+    from goqueue.engine.child import Child
     from goqueue.model.admin import SchemaStatus
     from goqueue.model.job import NewJob
     from goqueue.model.query import Enqueued
-    from goqueue.settings import StoreSettings
+    from goqueue.settings import ServerSettings, StoreSettings
     from goqueue.store.jobs_async import AsyncJobStore
     from goqueue.store.jobs_sync import JobStore
     from goqueue.store.port import Store
@@ -36,7 +40,7 @@ def resolve_url(url: str | None = None) -> str:
     """
     found = url or configuration().url
     if found is None:
-        from goqueue.cli.dev.place import attach  # noqa: PLC0415
+        from goqueue.cli.dev.place import attach
 
         found = attach()
     if found is None:
@@ -52,11 +56,11 @@ def open_store(url: str | None = None, settings: StoreSettings | None = None) ->
     where = resolve_url(url)
     settings = settings or configuration().store
     if where.startswith(_POSTGRES):
-        from goqueue.store.postgres import PostgresStore  # noqa: PLC0415
+        from goqueue.store.postgres import PostgresStore
 
         return PostgresStore(where, settings=settings)
     if where == "memory://":
-        from goqueue.store.memory import MemoryStore  # noqa: PLC0415
+        from goqueue.store.memory import MemoryStore
 
         return MemoryStore(settings=settings)
     raise _unknown(where)
@@ -65,7 +69,7 @@ def open_store(url: str | None = None, settings: StoreSettings | None = None) ->
 def _open_jobs_async(url: str | None) -> AsyncJobStore:
     where = resolve_url(url)
     if where.startswith(_POSTGRES):
-        from goqueue.store.postgres._async.jobs import AsyncPostgresJobs  # noqa: PLC0415
+        from goqueue.store.postgres._async.jobs import AsyncPostgresJobs
 
         return AsyncPostgresJobs(where, settings=configuration().store)
     raise _unknown(where)
@@ -74,7 +78,7 @@ def _open_jobs_async(url: str | None) -> AsyncJobStore:
 def _open_jobs(url: str | None) -> JobStore:
     where = resolve_url(url)
     if where.startswith(_POSTGRES):
-        from goqueue.store.postgres._sync.jobs import PostgresJobs  # noqa: PLC0415
+        from goqueue.store.postgres._sync.jobs import PostgresJobs
 
         return PostgresJobs(where, settings=configuration().store)
     raise _unknown(where)
@@ -99,7 +103,7 @@ class _AsyncTransactions:
 
     async def enqueue(self, conn: object, jobs: Sequence[NewJob[Any]]) -> list[Enqueued]:
         """Store jobs in the transaction that ``conn`` is in."""
-        from goqueue.store.postgres._async.callers import enqueue_in  # noqa: PLC0415
+        from goqueue.store.postgres._async.callers import enqueue_in
 
         return await enqueue_in(conn, jobs, None)
 
@@ -109,7 +113,7 @@ class _Transactions:
 
     def enqueue(self, conn: object, jobs: Sequence[NewJob[Any]]) -> list[Enqueued]:
         """Store jobs in the transaction that ``conn`` is in."""
-        from goqueue.store.postgres._sync.callers import enqueue_in  # noqa: PLC0415
+        from goqueue.store.postgres._sync.callers import enqueue_in
 
         return enqueue_in(conn, jobs, None)
 
@@ -120,12 +124,8 @@ class AsyncClient(_AsyncClient):
     ``url`` is where (default: see `resolve_url`). ``app`` tells the result types of jobs that are looked up by id.
     """
 
-    def __init__(
-        self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT
-    ) -> None:
-        super().__init__(
-            app, connect=lambda: _open_jobs_async(url), transactions=_AsyncTransactions(), tenant=tenant
-        )
+    def __init__(self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT) -> None:
+        super().__init__(app, connect=lambda: _open_jobs_async(url), transactions=_AsyncTransactions(), tenant=tenant)
 
 
 class Client(_Client):
@@ -134,7 +134,69 @@ class Client(_Client):
     ``url`` is where (default: see `resolve_url`). ``app`` tells the result types of jobs that are looked up by id.
     """
 
-    def __init__(
-        self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT
-    ) -> None:
+    def __init__(self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT) -> None:
         super().__init__(app, connect=lambda: _open_jobs(url), transactions=_Transactions(), tenant=tenant)
+
+
+# -- the command line ---------------------------------------------------------------------------------
+
+
+class _Doors:
+    """What the command line needs; see `goqueue.cli.doors.Doors`."""
+
+    worker_target = "goqueue.wiring:work"
+
+    def resolve(self, url: str | None) -> str:
+        """Return where to connect."""
+        return resolve_url(url)
+
+    def client(self, url: str | None, app: GoQueue | None = None) -> Client:
+        """Return a client."""
+        return Client(app, url)
+
+    def store(self, url: str | None, settings: StoreSettings | None = None) -> Store:
+        """Return a store."""
+        return open_store(url, settings)
+
+    async def serve(
+        self, store: Store, settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event
+    ) -> None:
+        """Serve a store over HTTP."""
+        from goqueue.api.server import serve
+
+        await serve(store, settings, ready=ready, stop=stop)
+
+    def check_address(self, settings: ServerSettings) -> None:
+        """Refuse an address that is open to others while no API key exists."""
+        from goqueue.api.auth import check_bind
+
+        check_bind(settings.host)
+
+    def migration_script(self) -> str:
+        """Return all migrations as one script."""
+        from goqueue.store.postgres.migrate import script
+
+        return script()
+
+    async def grant(self, url: str | None, role: str, access: Access, *, dry_run: bool) -> list[str]:
+        """Give a role its rights."""
+        from goqueue.store.postgres.grants import grant
+
+        where = resolve_url(url)
+        if not where.startswith(_POSTGRES):
+            raise _unknown(where)
+        return await grant(where, configuration().store, role, access.value, dry_run=dry_run)
+
+
+async def work(child: Child) -> None:
+    """Be one worker process under `goqueue worker` or `goqueue dev`; see `goqueue.engine.child`."""
+    from goqueue.cli.working import work
+
+    await work(child, open_store)
+
+
+def main() -> NoReturn:
+    """Entry point of the `goqueue` command."""
+    from goqueue.cli.main import run
+
+    sys.exit(run(_Doors()))

@@ -1,0 +1,119 @@
+"""`goqueue enqueue`: hand over one job."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goqueue.cli.options import UrlOption, opened_client
+
+if TYPE_CHECKING:
+    from goqueue.client._sync.job import Job
+    from goqueue.model.job import NewJob
+    from goqueue.tasks.app import GoQueue
+
+
+def register(cli: typer.Typer) -> None:
+    """Add this command."""
+    cli.command("enqueue", rich_help_panel="Jobs")(enqueue)
+
+
+def enqueue(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="Which task is to run.")],
+    args: Annotated[
+        str, typer.Argument(metavar="[JSON]", help="Arguments, a JSON object; - reads standard input.")
+    ] = "{}",
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="Default: the task's, else default.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", "-p", help="0 first … 9 last. Default: 5.")] = None,
+    delay: Annotated[float | None, typer.Option("--delay", metavar="SECONDS", help="Not before then.")] = None,
+    run_at: Annotated[
+        datetime | None, typer.Option("--run-at", formats=["%Y-%m-%dT%H:%M:%S%z"], help="Not before this instant.")
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Default: 20.")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Of one attempt.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")] = None,
+    unique: Annotated[
+        str | None, typer.Option("--unique", metavar="KEY", help="At most one such job at a time.")
+    ] = None,
+    app: Annotated[
+        str | None, typer.Option("--app", metavar="MODULE:APP", help="Check the arguments against this application.")
+    ] = None,
+    wait: Annotated[
+        float | None, typer.Option("--wait", metavar="SECONDS", help="Wait for the result, and print it.")
+    ] = None,
+    url: UrlOption = None,
+) -> None:
+    """Enqueue a job and print its id.
+
+    With an application (--app, or the configured one) its definition gives the options that are not named here, and
+    arguments that do not fit are refused.
+    """
+    known = _application(app)
+    job = _new_job(known, kind, _read(args)).options(
+        **{
+            name: value
+            for name, value in {
+                "queue": queue,
+                "priority": priority,
+                "delay_s": delay,
+                "run_at": run_at,
+                "max_attempts": max_attempts,
+                "timeout_s": timeout,
+                "tags": tuple(tag) if tag else None,
+                "unique": unique,
+            }.items()
+            if value is not None
+        }  # type: ignore[arg-type]  # each is of its option's type
+    )
+    with opened_client(context, url, known) as client:
+        stored = client.enqueue(job)
+        if stored.deduplicated:
+            typer.echo(f"a job with this unique key is there already: {stored.id}", err=True)
+        if wait is None:
+            typer.echo(stored.id)
+        else:
+            _wait(stored, wait)
+
+
+def _wait(job: Job[object], timeout_s: float) -> None:
+    from goqueue.cli.output import write_json
+
+    typer.echo(job.id, err=True)
+    write_json(job.result(timeout_s=timeout_s))
+
+
+def _read(args: str) -> bytes:
+    return sys.stdin.buffer.read() if args == "-" else args.encode("utf-8", "surrogateescape")
+
+
+def _application(name: str | None) -> GoQueue | None:
+    from goqueue.cli import loading
+    from goqueue.configuration import configuration
+
+    wanted = name or configuration().app
+    if not wanted:
+        return None
+    loading.add_working_folder()
+    try:
+        return loading.import_app(wanted)
+    except loading.CannotImport as error:
+        loading.show_cause(error)
+        raise
+
+
+def _new_job(app: GoQueue | None, kind: str, args: bytes) -> NewJob[object]:
+    from goqueue.model import limits
+    from goqueue.model.job import NewJob
+    from goqueue.tasks.codec import check_json
+
+    check_json(args, "/args", limits.ARGS_BYTES_MAX, must_be_object=True)
+    task = app.tasks.get(kind) if app is not None else None
+    if task is None:
+        if app is not None:
+            typer.echo(f"note: your application has no task {kind}; it is enqueued as it is", err=True)
+        return NewJob(kind=kind, args=args)
+    return task.job(**task.decode(args))

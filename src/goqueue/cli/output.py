@@ -1,0 +1,156 @@
+"""Lists and records as tables, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import typer
+
+from goqueue.cli.options import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+    from goqueue.model.job import JobRecord
+
+PIPE_WIDTH: Final = 200
+"""Where there is no terminal whose width could be asked."""
+_STATE_STYLES: Final = {
+    "completed": "green",
+    "running": "cyan",
+    "ready": "blue",
+    "scheduled": "dim",
+    "retrying": "yellow",
+    "blocked": "dim",
+    "cancelled": "magenta",
+    "dead": "bold red",
+}
+
+
+class Column(NamedTuple):
+    """One column: its title, and for tables whether it is kept whole, and how it is aligned."""
+
+    title: str
+    whole: bool = False
+    right: bool = False
+
+
+def console() -> Console:
+    """Return where tables are written: as wide as the terminal, else wide."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    return Console(width=None if terminal else PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def show_rows(
+    output: Output, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str, records: object = None
+) -> None:
+    """Write rows. JSON has ``records`` if given (whole), else the rows under the columns' titles."""
+    match output:
+        case Output.TABLE:
+            _table(columns, list(rows), empty)
+        case Output.CSV:
+            writer = csv.writer(sys.stdout)
+            writer.writerow([column.title for column in columns])
+            writer.writerows([_cell_text(cell) for cell in row] for row in rows)
+        case Output.JSON:
+            titles = [column.title for column in columns]
+            write_json([dict(zip(titles, row, strict=True)) for row in rows] if records is None else records)
+
+
+def _cell_text(cell: object) -> str:
+    if cell is None:
+        return ""
+    return cell.isoformat() if isinstance(cell, datetime) else str(cell)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: str) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        typer.echo(empty, err=True)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        overflow = "fold" if column.whole else "ellipsis"
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            overflow=overflow,  # type: ignore[arg-type]  # one of rich's words for it
+            no_wrap=True,
+            min_width=36 if column.title == "id" else None,
+        )
+    for row in rows:
+        cells = [ago(cell) if isinstance(cell, datetime) else _cell_text(cell) for cell in row]
+        styles = [
+            _STATE_STYLES.get(cell, "") if column.title == "state" else ""
+            for column, cell in zip(columns, cells, strict=True)
+        ]
+        table.add_row(*(Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)))
+    console().print(table)
+
+
+def write_json(value: object) -> None:
+    """Write any value of ours as indented JSON."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def show_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Write one record for people: a name and its value in each line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in fields:
+        if value is None or value == "":
+            continue
+        text = f"{value:%Y-%m-%d %H:%M:%S.%f} UTC  ({ago(value)})" if isinstance(value, datetime) else str(value)
+        grid.add_row(name, Text(text, style=_STATE_STYLES.get(text, "") if name == "state" else ""))
+    console().print(grid)
+
+
+def ago(instant: datetime, now: datetime | None = None) -> str:
+    """Return how far away an instant is: ``3 m ago``, ``in 2 h``."""
+    away_s = ((now or datetime.now(UTC)) - instant).total_seconds()
+    amount = abs(away_s)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        if amount >= size or unit == "s":
+            text = f"{amount / size:.0f} {unit}"
+            break
+    if amount < 0.5:
+        return "now"
+    return f"{text} ago" if away_s > 0 else f"in {text}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for people."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def ran_for(record: JobRecord) -> float | None:
+    """Return how long the last attempt of a final job took, in seconds."""
+    if record.attempted_at is None or record.finished_at is None:
+        return None
+    return (record.finished_at - record.attempted_at).total_seconds()
+
+
+def compact(raw: object) -> str:
+    """Return encoded JSON as short text."""
+    return json.dumps(json.loads(bytes(raw)), ensure_ascii=False) if raw is not None else ""  # type: ignore[call-overload]  # msgspec.Raw is a buffer
