@@ -30,7 +30,7 @@ def main() -> int:
     options = _parser().parse_args()
     names = ALL if options.bench == "all" else (options.bench,)
     try:
-        with database.started() as server:
+        with database.started(quiet_s=options.quiet_s) as server:
             return _measure(server, names, options)
     except Failed as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -57,23 +57,23 @@ def _measure(server: Server, names: tuple[str, ...], options: argparse.Namespace
 
 def _benches(server: Server, python: Path | None, options: argparse.Namespace) -> dict[str, Callable[[], list[Figure]]]:
     command = find_goqueue(options.goqueue)
-    busy = GoQueueContender(command, options.concurrency, options.prefetch)
+    goqueue = GoQueueContender(command, options.concurrency, options.prefetch, dict(options.set))
     peer = PgQueuerContender(python, options.batch) if python is not None else None
     runs: int = options.runs
     jobs: int | None = options.jobs
     return {
         "drain": lambda: drain.measure(
-            server, busy, peer, drain.Options(jobs or 50_000, runs, tuple(options.processes))
+            server, goqueue, peer, drain.Options(jobs or 50_000, runs, tuple(options.processes))
         ),
-        "pickup": lambda: pickup.measure(server, busy, peer, pickup.Options(jobs or 300, runs, options.seed)),
+        "pickup": lambda: pickup.measure(server, goqueue, peer, pickup.Options(jobs or 300, runs, options.seed)),
         "http": lambda: http.measure(
             server,
-            busy,
+            goqueue,
             python,
             http.Options(runs, options.per_s, options.seconds, options.seconds / 2, min(2.0, options.seconds / 4)),
         ),
         "held": lambda: held.measure(
-            server, busy, peer, held.Options(jobs or 500_000, runs, with_peer=options.held_peer)
+            server, goqueue, peer, held.Options(jobs or 500_000, runs, with_peer=options.held_peer)
         ),
     }
 
@@ -91,7 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10.0, help="http: of the open loop; half for the closed one")
     parser.add_argument("--held-peer", action="store_true", help="held: measure PgQueuer too (takes minutes more)")
     parser.add_argument("--no-peers", action="store_true", help="measure GoQueue alone: no ratios, nothing installed")
+    parser.add_argument("--quiet-s", type=float, default=20.0, help="wait for a quiet machine, each run (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the spacing of pickup's jobs (%(default)s)")
+    parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting, e.g. worker.poll_s=2",
+    )
     parser.add_argument("--goqueue", metavar="PATH", help="the goqueue command to measure (the one of this Python)")
     return parser
 
@@ -101,6 +110,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError("write NAME=VALUE")
+    return "GOQUEUE_" + name.replace(".", "_").upper(), value
 
 
 def _on_term(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString, Protocol
@@ -48,13 +48,21 @@ class GoQueueContender:
     command: tuple[str, ...]
     concurrency: int
     prefetch: int
+    settings: Mapping[str, str]
+    """Environment variables beyond those: what is measured is then not the default, and ``config`` says so."""
     name: str = "goqueue"
     table: LiteralString = "goqueue.job"
 
     @property
     def config(self) -> str:
         """How it runs."""
-        return f"goqueue worker, concurrency {self.concurrency}, prefetch {self.prefetch}, history kept, fences, beats"
+        text = f"goqueue worker, concurrency {self.concurrency}, prefetch {self.prefetch}, history kept, fences, beats"
+        return ", ".join([text, *self.given])
+
+    @property
+    def given(self) -> list[str]:
+        """The settings that are not the default."""
+        return [f"{name}={value}" for name, value in self.settings.items()]
 
     def side(self, verb: str, url: str, *, count: int = 0, seed: int = 0) -> list[str]:
         """See `Contender`."""
@@ -71,6 +79,7 @@ class GoQueueContender:
             "GOQUEUE_WORKER_CONCURRENCY": str(self.concurrency),
             "GOQUEUE_WORKER_PREFETCH": str(self.prefetch),
             "GOQUEUE_WORKER_PROCESSES": str(processes),
+            **self.settings,
             **_stamped(stamps),
         }
 

@@ -34,6 +34,8 @@ class Server:
 
     postgres: EmbeddedPostgres
     folder: Path
+    quiet_s: float
+    """Before each run the machine has this long to become quiet."""
 
     def facts(self) -> dict[str, str]:
         """Its version and the settings on which figures depend, as the server tells them."""
@@ -56,7 +58,7 @@ class Server:
 
 
 @contextmanager
-def started() -> Iterator[Server]:
+def started(*, quiet_s: float) -> Iterator[Server]:
     """A server with nothing in it, thrown away afterwards."""
     # As root the server runs under another account, which cannot enter root's own TMPDIR.
     base = "/var/tmp" if os.geteuid() == 0 else None  # noqa: S108  mkdtemp makes it our own
@@ -64,7 +66,7 @@ def started() -> Iterator[Server]:
     folder.chmod(0o711)
     try:
         with EmbeddedPostgres(folder / "server", durable=True, settings=SETTINGS) as postgres:
-            yield Server(postgres, folder)
+            yield Server(postgres, folder, quiet_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,7 +13,6 @@ from bench.report import Figure, median_of
 from bench.stamps import Stamps
 
 FILL_S = 300.0
-QUIET_S = 20.0
 TARGET_RATIO = 1.5
 
 
@@ -61,7 +60,7 @@ def drain(server: Server, contender: Contender, options: Options, *, processes_c
         contenders.install(contender, url)
         processes.call(contender.side("fill", url, count=jobs), environment=environment, timeout_s=FILL_S)
         database.settle_down(url)
-        busy = processes.wait_until_quiet(QUIET_S if jobs == options.jobs else 0)
+        busy = processes.wait_until_quiet(server.quiet_s if jobs == options.jobs else 0)
         log = server.folder / f"{contender.name}.log"
         commands = contender.workers(url, processes_count)
         with processes.running(commands, environment=environment, log=log) as groups:

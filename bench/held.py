@@ -11,7 +11,6 @@ from bench.database import Server
 from bench.report import Figure, median_of
 from bench.sides.verbs import OUTSTANDING_MAX
 
-QUIET_S = 20.0
 TARGET_RATIO = 0.9
 DRAIN_S = 60.0
 
@@ -61,7 +60,7 @@ def flow(server: Server, contender: Contender, options: Options, *, hold: bool) 
         environment = contender.environment(url, stamps=made)
         contenders.install(contender, url)
         database.settle_down(url)
-        busy = processes.wait_until_quiet(QUIET_S)
+        busy = processes.wait_until_quiet(server.quiet_s)
         holding = database.snapshot_held(url) if hold else contextlib.nullcontext()
         log = server.folder / f"{contender.name}.log"
         producer = contender.side("flow", url, count=options.jobs)

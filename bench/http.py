@@ -22,7 +22,6 @@ from bench.processes import Failed, Group
 from bench.report import Figure, median_of
 
 START_S = 60.0
-QUIET_S = 20.0
 MARGIN_S = 60.0
 OPEN_CONNECTIONS = 64
 CLOSED_CONNECTIONS = 32
@@ -91,7 +90,11 @@ class GoQueueServer:
 
     contender: GoQueueContender
     name: str = "goqueue"
-    config: str = "goqueue server, one process, defaults"
+
+    @property
+    def config(self) -> str:
+        """How it runs."""
+        return ", ".join(["goqueue server, one process", *self.contender.given])
 
     def install(self, url: str) -> None:
         """Migrate."""
@@ -103,7 +106,7 @@ class GoQueueServer:
 
     def environment(self, url: str, port: int) -> dict[str, str]:
         """See `HttpServer`."""
-        return {"GOQUEUE_URL": url, "GOQUEUE_SERVER_PORT": str(port)}
+        return {"GOQUEUE_URL": url, "GOQUEUE_SERVER_PORT": str(port), **self.contender.settings}
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def serve(server: Server, one: HttpServer, options: Options) -> Served:
         with processes.running([one.command(port)], environment=environment, log=log) as groups:
             _wait_until_up(port, groups)
             _load("closed", port, options.warm_up_s, CLOSED_CONNECTIONS, options.per_s)
-            busy = processes.wait_until_quiet(QUIET_S)
+            busy = processes.wait_until_quiet(server.quiet_s)
             steady = _load("open", port, options.open_s, OPEN_CONNECTIONS, options.per_s)
             full = _load("closed", port, options.closed_s, CLOSED_CONNECTIONS, options.per_s)
     return Served(steady, full, busy)

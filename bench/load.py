@@ -13,6 +13,7 @@ import itertools
 import json
 import time
 from collections import deque
+from typing import cast
 
 import uvloop
 
@@ -37,8 +38,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is one in all but its bases.
+        self._transport = cast("asyncio.Transport", transport)
 
     def send(self, due: float) -> None:
         """Send the request that should have been sent at ``due``."""

@@ -15,7 +15,6 @@ LAST_JOB_S = 30.0
 JOB_S = 0.2
 """Far more than one job of the trickle takes."""
 START_S = 120.0
-QUIET_S = 20.0
 TARGET_P50_MS = 3.0
 
 
@@ -54,7 +53,7 @@ def pick_up(server: Server, contender: Contender, jobs: int, seed: int) -> Picke
     with server.database() as url, stamps.made(total) as made:
         environment = contender.environment(url, stamps=made)
         contenders.install(contender, url)
-        busy = processes.wait_until_quiet(QUIET_S)
+        busy = processes.wait_until_quiet(server.quiet_s)
         log = server.folder / f"{contender.name}.log"
         with processes.running(contender.workers(url, 1), environment=environment, log=log) as groups:
             processes.call(

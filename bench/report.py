@@ -55,7 +55,8 @@ class Figure:
                 "config": self.config,
                 **{name: None if number is None else _rounded(number) for name, number in self.more.items()},
                 "facts": facts,
-            }
+            },
+            ensure_ascii=False,
         )
 
 
