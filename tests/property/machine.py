@@ -141,7 +141,7 @@ class StoreMachine(RuleBasedStateMachine):
         ready: list[NewJob[object]] = []
         for job, same_id in batch:
             changed: dict[str, Any] = {"id": new_id(), "tenant": self.tenant}  # Any: fields of NewJob
-            if same_id and ready:
+            if same_id and ready and ready[-1].unique is None:
                 changed |= {"id": ready[-1].id, "queue": ready[-1].queue}
             ready.append(msgspec.structs.replace(job, **changed))
         self.pair.both(lambda store: store.enqueue(ready, retry=retry))
@@ -190,11 +190,24 @@ class StoreMachine(RuleBasedStateMachine):
     def claim(self, at: int, total: int, queues: list[str], along: list[tuple[int, Outcome]]) -> None:
         """Claim, with outcomes along or without."""
         worker = self.workers[at % len(self.workers)]
+        # A list of queues that was never asked for before is a new worker to the store: nothing that it remembers of
+        # earlier claims can make the answer another.
+        queues = [*queues, f"never {len(self.leases)} {uuid.uuid4()}"]
         want = Want(worker_id=worker, queues=tuple(queues), total=total, tenant=self.tenant)
         settlements = self._settlements(along)
         claimed: Claimed = self.pair.both(lambda store: store.claim(want, settlements))
         self._note(settlements, list(claimed.settled))
-        for lease in claimed.leases:
+        self._leased(worker, list(claimed.leases))
+
+    @rule(at=st.integers(0, 2), total=st.sampled_from([1, 2, 20]), queues=st.sampled_from([QUEUES, QUEUES[:1]]))
+    def claim_again(self, at: int, total: int, queues: tuple[str, ...]) -> None:
+        """Claim as the same worker does all day, so that the store uses what it remembers."""
+        self.beat(at, 3000.0, None)
+        want = Want(worker_id=self.workers[at], queues=queues, total=total, tenant=self.tenant)
+        self._leased(self.workers[at], self.pair.claim_as_other(want))
+
+    def _leased(self, worker: str, leases: list[Lease]) -> None:
+        for lease in leases:
             self.claims[lease.id] += 1
             assert lease.fence == self.claims[lease.id] + lease.crashes, "fence = claims + sweeps"
             assert lease.attempt == self.claims[lease.id] - self.handed_back[lease.id]

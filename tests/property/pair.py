@@ -10,8 +10,8 @@ import msgspec
 
 from goqueue.model.admin import Duty
 from goqueue.model.errors import GoQueueError
-from goqueue.model.lease import Beat, WorkerInfo
-from goqueue.store.memory import MemoryStore
+from goqueue.model.lease import Beat, Claimed, Lease, Want, WorkerInfo
+from goqueue.store.memory import MemoryStore, working
 from goqueue.store.port import Store
 
 T = TypeVar("T")
@@ -52,6 +52,32 @@ class Pair:
         if isinstance(expected, GoQueueError):
             raise expected
         return expected
+
+    def claim_as_other(self, want: Want) -> list[Lease]:
+        """Let the other store claim as it likes, and the model follow, if it was right to.
+
+        A store may learn of new lanes a little late, and then leaves jobs for the next claim. But what it gives has to
+        be due, in order within each priority of a queue, and no more than was wanted.
+        """
+        claimed: Claimed = self._run(self._other.claim(want))
+        memory, taken = self.model.memory, list(claimed.leases)
+        try:
+            assert len(taken) <= want.total, "more leases than wanted"
+            with memory.verb():
+                assert not taken or memory.alive(want.tenant, want.worker_id), "leases for a worker that is gone"
+                rows = [row for queue in want.queues for row in working.due(memory, want.tenant, queue)]
+                for place in {(lease.queue, lease.priority) for lease in taken}:
+                    lane = [row for row in rows if (row.job.queue, row.job.priority) == place]
+                    given = [lease.id for lease in taken if (lease.queue, lease.priority) == place]
+                    assert given == [row.job.id for row in lane[: len(given)]], f"not the first of {place}"
+                by_id = {row.job.id: row for row in rows}
+                followed = [working.lease(memory, by_id[lease.id], want.worker_id) for lease in taken]
+            complaint = difference(followed, taken)
+            assert not complaint, f"the stores differ: {complaint}"
+        except AssertionError:
+            self.differ = True
+            raise
+        return followed
 
     def clean(self, tenant: str, workers: Sequence[str]) -> None:
         """Leave nothing running in the other store, and its clock where it was: it serves another example next."""

@@ -61,6 +61,7 @@ def test_the_machine_finds_a_settle_without_its_fence(runner: asyncio.Runner) ->
         _compare(Unfenced(), runner, examples=300, shrink=False)
 
 
+@pytest.mark.timeout(600)
 def test_postgres_answers_as_the_model(database_url: str, runner: asyncio.Runner) -> None:
     from goqueue.store.postgres import PostgresStore
 

@@ -106,6 +106,11 @@ class SettleCases:
         assert (record.state, record.reason, record.result) == (JobState.CANCELLED, "not wanted", None)
         assert near(record.finished_at, record.attempted_at)
 
+    async def test_cancel_without_words_has_a_reason(self, harness: Harness) -> None:
+        lease = await harness.run()
+        await harness.settle(lease, Cancel())
+        assert (await harness.record(lease.ref)).reason == "cancelled"
+
     async def test_dead_keeps_reason_and_error(self, harness: Harness) -> None:
         lease = await harness.run()
         assert await harness.settle(lease, Dead(BOOM, "not_retryable")) is Answer.APPLIED

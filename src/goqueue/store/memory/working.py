@@ -36,15 +36,16 @@ def claim(memory: Memory, want: Want, outcomes: Sequence[Settlement]) -> Claimed
     total = max(0, min(want.total, limits.CLAIM_MAX))
     if memory.alive(want.tenant, want.worker_id):
         for queue in want.queues:
-            due = _due(memory, want.tenant, queue)[: total - len(leases)]
-            leases += [_lease(memory, row, want.worker_id) for row in due]
+            rows = due(memory, want.tenant, queue)[: total - len(leases)]
+            leases += [lease(memory, row, want.worker_id) for row in rows]
     return Claimed(tuple(settled), tuple(leases))
 
 
-def _due(memory: Memory, tenant: str, queue: str) -> list[Row]:
+def due(memory: Memory, tenant: str, queue: str) -> list[Row]:
+    """Return the jobs of a queue that can be claimed now, in the order of their claim."""
     if (tenant, queue) in memory.paused:
         return []
-    due = (
+    rows = (
         row
         for (owner, _), row in memory.live.items()
         if owner == tenant
@@ -52,10 +53,11 @@ def _due(memory: Memory, tenant: str, queue: str) -> list[Row]:
         and row.state is StoredState.WAITING
         and memory.expired(row.run_at)
     )
-    return sorted(due, key=lambda row: (row.job.priority, row.run_at, row.job.id))
+    return sorted(rows, key=lambda row: (row.job.priority, row.run_at, row.job.id))
 
 
-def _lease(memory: Memory, row: Row, worker_id: str) -> Lease:
+def lease(memory: Memory, row: Row, worker_id: str) -> Lease:
+    """Claim one job."""
     row.move(Event.CLAIM)
     row.attempted_at = memory.now()
     row.worker_id = worker_id
