@@ -10,31 +10,82 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from goqueue.client._async.job import AsyncJob
     from goqueue.client._sync.job import Job
+    from goqueue.model.errors import (
+        GoQueueError,
+        JobCancelled,
+        JobFailed,
+        LeaseLost,
+        ResultGone,
+        ResultTimeout,
+        StoreUnavailable,
+        UniqueConflict,
+    )
     from goqueue.model.job import NewJob, OnConflict, Unique
+    from goqueue.model.state import JobState
     from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import Context
+    from goqueue.tasks.retry import RetryPolicy
+    from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
     from goqueue.wiring import AsyncClient, Client
 
 _HOME = {
     "AsyncClient": "goqueue.wiring",
     "AsyncJob": "goqueue.client._async.job",
+    "CancelJob": "goqueue.tasks.signals",
     "Client": "goqueue.wiring",
     "Context": "goqueue.tasks.context",
+    "DeadJob": "goqueue.tasks.signals",
     "GoQueue": "goqueue.tasks.app",
+    "GoQueueError": "goqueue.model.errors",
     "Job": "goqueue.client._sync.job",
+    "JobCancelled": "goqueue.model.errors",
+    "JobFailed": "goqueue.model.errors",
+    "JobState": "goqueue.model.state",
+    "LeaseLost": "goqueue.model.errors",
     "NewJob": "goqueue.model.job",
     "OnConflict": "goqueue.model.job",
+    "ResultGone": "goqueue.model.errors",
+    "ResultTimeout": "goqueue.model.errors",
+    "RetryJob": "goqueue.tasks.signals",
+    "RetryPolicy": "goqueue.tasks.retry",
+    "SnoozeJob": "goqueue.tasks.signals",
+    "StoreUnavailable": "goqueue.model.errors",
     "Unique": "goqueue.model.job",
+    "UniqueConflict": "goqueue.model.errors",
 }
 
-__all__ = ["AsyncClient", "AsyncJob", "Client", "Context", "GoQueue", "Job", "NewJob", "OnConflict", "Unique"]
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "CancelJob",
+    "Client",
+    "Context",
+    "DeadJob",
+    "GoQueue",
+    "GoQueueError",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobState",
+    "LeaseLost",
+    "NewJob",
+    "OnConflict",
+    "ResultGone",
+    "ResultTimeout",
+    "RetryJob",
+    "RetryPolicy",
+    "SnoozeJob",
+    "StoreUnavailable",
+    "Unique",
+    "UniqueConflict",
+]
 
 
 def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'goqueue' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     value: object = getattr(import_module(home), name)
     globals()[name] = value

@@ -31,6 +31,7 @@ GROUPS: Final[dict[str, type[msgspec.Struct]]] = {
     "worker": WorkerSettings,
 }
 _TOP: Final = {"url": "GOQUEUE_URL", "app": "GOQUEUE_APP"}
+_TOP_MEANING: Final = {"url": "where to connect", "app": "the application, module:name"}
 _OTHER_VARIABLES: Final = {"GOQUEUE_CONFIG", "GOQUEUE_API_KEY", "GOQUEUE_HOME"}
 DEFAULT: Final = "default"
 
@@ -78,7 +79,7 @@ def load(environment: Mapping[str, str], folder: Path) -> Configuration:
         if found is None and table.get(name) is not None:
             found, source = str(table[name]), file_source
         top[name] = found
-        values.append(Value(name, found, source, "where to connect" if name == "url" else "the application, module:name"))
+        values.append(Value(name, found, source, _TOP_MEANING[name]))
     groups: dict[str, Any] = {}  # Any: each group has a type of its own
     for group, kind in GROUPS.items():
         groups[group] = _group(group, kind, table.get(group, {}), file_source, environment, values)

@@ -129,7 +129,7 @@ class AsyncClient(_AsyncClient):
 
 
 class Client(_Client):
-    """Store, find and change jobs. Blocks the calling thread, also under a running event loop. Connects at its first use.
+    """Store, find and change jobs. Blocks its thread, also under a running event loop. Connects at its first use.
 
     ``url`` is where (default: see `resolve_url`). ``app`` tells the result types of jobs that are looked up by id.
     """

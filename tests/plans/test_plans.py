@@ -1,7 +1,7 @@
 """Plans of the hot verbs, on tables whose statistics are stale, fresh, or from a time when nothing was there.
 
-Each statement is planned as it runs: in a transaction without sequential scans. From PostgreSQL 16 on also as the generic
-plan that the server keeps for a prepared statement.
+Each statement is planned as it runs: in a transaction without sequential scans. From PostgreSQL 16 on also as the
+generic plan that the server keeps for a prepared statement.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Node(NamedTuple):
 
     kind: str
     table: str
-    index: str
+    by: str
 
 
 ANALYZE = b"VACUUM ANALYZE goqueue.job, goqueue.job_history, goqueue.job_key, goqueue.worker"
@@ -69,7 +69,7 @@ async def seed(url: str) -> None:
     store = PostgresStore(url, settings=StoreSettings(dead_retention_s=None))
     await store.open()
     for start in range(0, 20_000, 1_000):
-        jobs = [
+        jobs: list[NewJob[object]] = [
             prepare(NewJob(kind="noop", queue=f"q{i % 100}", priority=i % 10, args=b'{"a":1}'))
             for i in range(start, start + 1_000)
         ]
@@ -120,7 +120,7 @@ def test_claim_walks_lanes_by_index_and_writes_by_tid(seeded: psycopg.Connection
         nodes = plan(seeded, query("claim"), statement.params, generic=generic)
         scans = [n for n in nodes if n.table == "job" and n.kind != "ModifyTable"]
         assert {n.kind for n in scans} <= {"Index Scan", "Index Only Scan", "Tid Scan"}, (generic, scans)
-        assert {n.index for n in scans if n.index} == {"job_ready", "job_pkey"}, (generic, scans)
+        assert {n.by for n in scans if n.by} == {"job_ready", "job_pkey"}, (generic, scans)
         # The delete, the update back to waiting and the lease each find their row by its TID.
         assert sum(n.kind == "Tid Scan" for n in scans) == 3, (generic, scans)
         assert not [n for n in nodes if n.kind == "Hash Join" and n.table == "job"], generic
@@ -148,7 +148,7 @@ def test_look_ups_never_read_a_whole_table(seeded: psycopg.Connection[Any], name
         nodes = plan(seeded, query(name), LOOK_UPS[name], generic=generic)
         whole = [n for n in nodes if n.kind == "Seq Scan" and is_big(n.table)]
         assert not whole, (generic, whole)
-        assert any(n.index.startswith(("job_pkey", "job_ready", "job_running", "job_history")) for n in nodes), nodes
+        assert any(n.by.startswith(("job_pkey", "job_ready", "job_running", "job_history")) for n in nodes), nodes
 
 
 def test_every_statement_is_understood_by_the_server(seeded: psycopg.Connection[Any]) -> None:

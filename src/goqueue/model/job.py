@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  msgspec resolves annotations at run time
+from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
@@ -62,7 +62,8 @@ class Unique(msgspec.Struct, frozen=True, kw_only=True):
 
     The holding states are scheduled, ready, running, retrying and blocked, and those in ``final_states``. With
     ``window_s`` a key that a final state holds is free again that many seconds after the job became final; without it,
-    such a key is held until the job is deleted. Without ``key`` the key is the kind and the canonical JSON of the arguments.
+    such a key is held until the job is deleted. Without ``key`` the key is the kind and the canonical JSON of the
+    arguments.
     """
 
     key: str | None = None
@@ -102,14 +103,14 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     def options(
         self,
         *,
-        delay_s: float | None | msgspec.UnsetType = msgspec.UNSET,
-        run_at: datetime | None | msgspec.UnsetType = msgspec.UNSET,
+        delay_s: float | msgspec.UnsetType | None = msgspec.UNSET,
+        run_at: datetime | msgspec.UnsetType | None = msgspec.UNSET,
         priority: int | msgspec.UnsetType = msgspec.UNSET,
         queue: str | msgspec.UnsetType = msgspec.UNSET,
-        unique: Unique | bool | str | None | msgspec.UnsetType = msgspec.UNSET,
+        unique: Unique | bool | str | msgspec.UnsetType | None = msgspec.UNSET,
         tags: tuple[str, ...] | list[str] | msgspec.UnsetType = msgspec.UNSET,
         meta: dict[str, str] | msgspec.UnsetType = msgspec.UNSET,
-        timeout_s: float | None | msgspec.UnsetType = msgspec.UNSET,
+        timeout_s: float | msgspec.UnsetType | None = msgspec.UNSET,
         max_attempts: int | msgspec.UnsetType = msgspec.UNSET,
         id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> NewJob[R]:

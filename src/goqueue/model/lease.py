@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  msgspec resolves annotations at run time
+from datetime import datetime
 
 import msgspec
-
 
 from goqueue.model.job import JobRef
 from goqueue.model.outcome import Answer
@@ -123,6 +122,3 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     beat_at: datetime
     expires_at: datetime
-
-
-

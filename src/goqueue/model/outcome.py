@@ -1,4 +1,4 @@
-"""What becomes of an attempt. Outcomes are values; delays are durations, never instants (workers' clocks do not count)."""
+"""What becomes of an attempt. Outcomes are values. Delays are durations: only the store's clock counts."""
 
 from __future__ import annotations
 

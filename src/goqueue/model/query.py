@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  msgspec resolves annotations at run time
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from goqueue.model.state import JobState
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs. Empty tuples do not restrict; all given conditions hold at once. Times are half-open: [after, before)."""
+    """Which jobs. Empty tuples do not restrict; all given conditions hold at once. Times: [after, before)."""
 
     tenant: str = DEFAULT_TENANT
     ids: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Jobs in order. ``next_before_id`` is None on the last page; a page may be short, even empty, and still have a next."""
+    """Jobs in order. ``next_before_id`` is None on the last page; a page may be short and still have a next."""
 
     jobs: tuple[JobRecord, ...]
     next_before_id: str | None = None

@@ -29,7 +29,7 @@ class JobState(StrEnum):
 
 
 class StoredState(IntEnum):
-    """What a store keeps. Scheduled, ready and retrying are one stored state, told apart by ``run_at`` and ``attempt``."""
+    """What a store keeps. Scheduled, ready and retrying are one stored state, told apart by ``run_at``."""
 
     WAITING = 0
     RUNNING = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -107,6 +108,7 @@ def text(value: str, pointer: str, chars_max: int) -> None:
         raise InvalidJob("must not contain lone surrogates", pointer)
 
 
+@lru_cache(maxsize=4096)  # a program has few queues and kinds, and asks for each job
 def _name(value: str, pointer: str, chars_max: int) -> None:
     text(value, pointer, chars_max)
     if not value:

@@ -26,7 +26,9 @@ def translate(e: BaseException) -> GoQueueError | None:
     """Return the error to raise instead of the driver's, or None where the driver's own says most (a bug of ours)."""
     match e:
         case PoolTimeout() | TooManyRequests():
-            return StoreUnavailable("no connection to PostgreSQL became free in time: is it up, and pool_max large enough?")
+            return StoreUnavailable(
+                "no connection to PostgreSQL became free in time: is it up, and pool_max large enough?"
+            )
         case PoolClosed():
             return StoreUnavailable("the store is closed")
         case pg.InvalidSchemaName() | pg.UndefinedTable():

@@ -45,7 +45,7 @@ def script() -> str:
     parts = ["BEGIN;", _LOCK + ";", _BASE.strip()]
     for version, name, text in MIGRATIONS:
         row = f"VALUES ({version}, '{name}', '{checksum(text)}')"
-        parts += [f"-- {name}", text.strip(), f"INSERT INTO goqueue.schema_migration (version, name, checksum) {row};"]  # noqa: S608  our own files
+        parts += [f"-- {name}", text.strip(), f"INSERT INTO goqueue.schema_migration (version, name, checksum) {row};"]
     return "\n\n".join([*parts, "COMMIT;", ""])
 
 
@@ -58,7 +58,9 @@ def check(version: int) -> None:
     if version == 0:
         raise SchemaMissing("the database has no GoQueue schema: run `goqueue db migrate`")
     if version < TARGET:
-        raise SchemaOutdated(f"the database has schema {version}, this GoQueue needs {TARGET}: run `goqueue db migrate`")
+        raise SchemaOutdated(
+            f"the database has schema {version}, this GoQueue needs {TARGET}: run `goqueue db migrate`"
+        )
 
 
 async def status(connection: AsyncConnection[Any]) -> SchemaStatus:
@@ -71,7 +73,9 @@ async def status(connection: AsyncConnection[Any]) -> SchemaStatus:
         applied = {version: (sum_, at) for version, sum_, at in await cursor.fetchall()}
     for version, name, text in MIGRATIONS:
         if version in applied and applied[version][0] != checksum(text):
-            raise SchemaError(f"migration {name} was applied from another text: this is not the GoQueue that made the schema")
+            raise SchemaError(
+                f"migration {name} was applied from another text: this is not the GoQueue that made the schema"
+            )
     pending = tuple(name for version, name, _ in MIGRATIONS if version not in applied)
     last = max(applied.items(), default=None)
     return SchemaStatus(

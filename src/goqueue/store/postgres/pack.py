@@ -134,9 +134,7 @@ def byteas(values: Sequence[bytes | None]) -> ByteaArray:
 
 def instants(values: Sequence[datetime | None]) -> TimestamptzArray:
     """Aware instants and nulls to ``timestamptz[]``, to the microsecond."""
-    return TimestamptzArray(
-        _varied([None if v is None else struct.pack(">q", _microseconds(v)) for v in values], 1184)
-    )
+    return TimestamptzArray(_varied([None if v is None else struct.pack(">q", _microseconds(v)) for v in values], 1184))
 
 
 def array_literal(values: Sequence[str]) -> str:
@@ -151,7 +149,7 @@ def register(adapters: AdaptersMap) -> None:
 
 
 def _microseconds(value: datetime) -> int:
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415  only when an instant is given
+    from datetime import UTC, datetime, timedelta
 
     return (value - datetime.fromtimestamp(_POSTGRES_EPOCH_S, UTC)) // timedelta(microseconds=1)
 

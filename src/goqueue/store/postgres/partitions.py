@@ -1,7 +1,8 @@
 """History partitions: one for each day on which final jobs expire, made ahead, dropped when past.
 
-A partition is made as a table of its own and then attached: `CREATE TABLE … PARTITION OF` would wait for every reader of
-the history with a lock that blocks every settle behind it. It is dropped by `DETACH … CONCURRENTLY` for the same reason.
+A partition is made as a table of its own and then attached: `CREATE TABLE … PARTITION OF` would wait for every reader
+of the history with a lock that blocks every settle behind it. It is dropped by `DETACH … CONCURRENTLY` for the same
+reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows to model values. The order of columns is that of ``queries/parts/job_record.sql`` and of each statement's header."""
+"""Rows to model values. Columns come in the order of ``queries/parts/job_record.sql`` and each statement's header."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
 def worker_record(row: tuple[Any, ...]) -> WorkerRecord:
     """Read a row of ``queries/workers.sql``."""
     (
-        id, name, host, pid, version, queues, kinds, concurrency, running, idle, draining, started_at, beat_at, expires_at,
+        id, name, host, pid, version, queues, kinds, concurrency, running, idle, draining,
+        started_at, beat_at, expires_at,
     ) = row  # fmt: skip
     return WorkerRecord(
         id=id,

@@ -24,7 +24,7 @@ log = structlog.get_logger("goqueue.store")
 
 
 class Listener:
-    """One LISTEN connection. ``pushes`` tells whether notifications arrive at all: behind a transaction pooler they do not."""
+    """One LISTEN connection. ``pushes`` tells whether notifications arrive: behind a transaction pooler they do not."""
 
     def __init__(self, database: AsyncDatabase, *, self_test_s: float) -> None:
         self._database = database
@@ -56,9 +56,10 @@ class Listener:
             await asyncio.gather(task, return_exceptions=True)
 
     async def topics(self, names: Sequence[str]) -> AsyncIterator[str]:
-        """Yield each of ``names`` when it was notified, and "" when something may have been missed."""
+        """Yield each of ``names`` when it was notified, and "" when something may have been missed: at first, too."""
         queue: asyncio.Queue[str] = asyncio.Queue(maxsize=max(16, 2 * len(names)))
         self._waiters[queue] = frozenset(names)
+        _put(queue, "")
         try:
             while not self._closed.is_set():
                 name = await queue.get()

@@ -1,4 +1,4 @@
-"""`PostgresStore`: the port on PostgreSQL. Verbs are plans; this class runs them, and keeps lanes, wake-ups and partitions."""
+"""`PostgresStore`: the port on PostgreSQL. Verbs are plans; this class runs them and keeps what outlives one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from goqueue.model.admin import Capabilities, Duty, SchemaStatus, Swept
-from goqueue.model.errors import KeyBusy, StoreUnavailable
+from goqueue.model.errors import InvalidInput, KeyBusy, StoreUnavailable
 from goqueue.model.outcome import Answer
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import migrate, partitions
-from goqueue.store.postgres._async.database import AsyncDatabase
 from goqueue.store.postgres._async.jobs import AsyncPostgresJobs
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
 from goqueue.store.postgres.fetch import LaneFetch
@@ -68,7 +67,7 @@ class PostgresStore(AsyncPostgresJobs):
         await super().close()
 
     async def listen(self) -> bool:
-        """Start to listen for wake-ups; tell whether they arrive. Behind a transaction pooler they do not: then poll."""
+        """Start to listen for wake-ups; tell whether they arrive. Behind a transaction pooler they do not."""
         if self._listener is None:
             self._listener = Listener(self._database, self_test_s=self._settings.self_test_s)
         await self._listener.start()
@@ -111,12 +110,20 @@ class PostgresStore(AsyncPostgresJobs):
                 elif not is_bad_row(e):
                     raise translate(e) or e from e
                 elif len(outcomes) > 1:
-                    # Row by row: one bad row holds up none of the others.
-                    return [answer for outcome in outcomes for answer in await self.settle([outcome])]
+                    return await self._settle_row_by_row(outcomes)
                 else:
-                    log.error("settle", job_id=outcomes[0].ref.id, error=str(e), hint="this outcome cannot be stored")
-                    return [Answer.BUSY]
+                    raise InvalidInput(f"the outcome of job {outcomes[0].ref.id} cannot be stored: {e}") from e
         raise StoreUnavailable("the history partition of today could not be made: another session holds a lock on it")
+
+    async def _settle_row_by_row(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        """Settle one by one, so that a bad one holds up none of the others. It answers busy: alone, it raises."""
+        answers: list[Answer] = []
+        for outcome in outcomes:
+            try:
+                answers += await self.settle([outcome])
+            except InvalidInput:
+                answers.append(Answer.BUSY)
+        return answers
 
     async def _settle_in_turns(self, outcomes: Sequence[Settlement]) -> list[Answer]:
         """Settle a batch that names a lease twice: the first decides, in a statement before the second's."""
@@ -156,7 +163,9 @@ class PostgresStore(AsyncPostgresJobs):
     async def sweep(self, duty: Duty, limit: int) -> Swept:
         """Do a bounded piece of upkeep; see `goqueue.store.port.AdminStore.sweep`."""
         try:
-            swept = await self._upkeep(lambda: self._database.run(admin.sweep(duty, limit, self._settings, self._now())))
+            swept = await self._upkeep(
+                lambda: self._database.run(admin.sweep(duty, limit, self._settings, self._now()))
+            )
         except DriverError as e:
             if limit <= 1 or not is_bad_row(e):
                 raise translate(e) or e from e
@@ -218,10 +227,12 @@ class PostgresStore(AsyncPostgresJobs):
         """Pause or resume a queue: exact once answered."""
         for tries_left in reversed(range(_PAUSE_TRIES)):
             try:
-                return await self._database.run(admin.pause(tenant, queue, paused=paused, now=self._now()), atomic=True)
+                await self._database.run(admin.pause(tenant, queue, paused=paused, now=self._now()), atomic=True)
             except KeyBusy:
                 if not tries_left:
                     raise
+            else:
+                return
 
     async def paused(self, tenant: str) -> list[str]:
         """Name the paused queues."""
@@ -257,4 +268,3 @@ def _repeats(outcomes: Sequence[Settlement]) -> bool:
 
 def _with_answers(claimed: Claimed, settled: tuple[Answer, ...]) -> Claimed:
     return type(claimed)(settled, claimed.leases)
-

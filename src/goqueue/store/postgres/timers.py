@@ -15,7 +15,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 def async_after(seconds: float, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run ``action`` on the running loop after ``seconds``. What it raises is dropped: it was a wake-up, polls make up for it."""
+    """Run ``action`` on the running loop after ``seconds``. Its errors are dropped: polls make up for a wake-up."""
     asyncio.get_running_loop().call_later(seconds, _start, action)
 
 

@@ -30,7 +30,9 @@ async def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | 
     Raises `InvalidInput` for a connection that is not a psycopg ``AsyncConnection`` or whose transaction has failed.
     """
     if not isinstance(conn, AsyncConnection):
-        raise InvalidInput(f"needs a psycopg AsyncConnection, got {type(conn).__module__}.{type(conn).__name__}", "conn")
+        raise InvalidInput(
+            f"needs a psycopg AsyncConnection, got {type(conn).__module__}.{type(conn).__name__}", "conn"
+        )
     if conn.info.transaction_status == TransactionStatus.INERROR:
         raise InvalidInput("its transaction has failed: roll it back first", "conn")
     try:

@@ -32,7 +32,12 @@ class AsyncDeadlineConnection(AsyncConnection["tuple[Any, ...]"]):
 
     deadline_s: float = 15.0
 
-    async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+    async def wait(
+        self,
+        gen: PQGen[T],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109  the driver's signature
+    ) -> T:
         """Wait as the driver does, but no longer than the deadline."""
         if timeout is not None:
             return await super().wait(gen, interval, timeout)

@@ -132,7 +132,7 @@ def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list
         while True:
             try:
                 rows = yield statement
-            except BaseException as e:  # noqa: BLE001  the plan decides
+            except BaseException as e:
                 statement = plan.throw(e)
             else:
                 statement = plan.send(rows)
@@ -150,4 +150,3 @@ def _version() -> Plan[int]:
     rows = yield Statement("probe", indexed=False)
     version: int = rows[0][0]
     return version
-

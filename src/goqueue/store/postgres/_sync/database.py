@@ -33,7 +33,12 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
 
     deadline_s: float = 15.0
 
-    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+    def wait(
+        self,
+        gen: PQGen[T],
+        interval: float = 0.1,
+        timeout: float | None = None,
+    ) -> T:
         """Wait as the driver does, but no longer than the deadline."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)

@@ -133,7 +133,7 @@ def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list
         while True:
             try:
                 rows = yield statement
-            except BaseException as e:  # noqa: BLE001  the plan decides
+            except BaseException as e:
                 statement = plan.throw(e)
             else:
                 statement = plan.send(rows)

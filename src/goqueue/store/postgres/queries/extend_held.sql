@@ -1,7 +1,8 @@
--- extend: keep the progress of running jobs, and tell which leases are lost and which jobs somebody wants cancelled.
--- $1 worker id  $2 ids  $3 fences  $4 progress (JSON) or null
--- Rows: id, true if lost or false if its cancellation is wanted. Jobs in good order have no row.
--- Indexes: job_pkey. `state + 0` keeps the planner from taking job_running instead.
+-- extend: keep the progress of running jobs; tell which leases are lost, which jobs somebody wants cancelled, and which
+-- jobs run under this worker's name although it did not name them (the answer to a claim was cut off).
+-- $1 worker id  $2 ids  $3 fences  $4 progress (JSON) or null  $5 strays at most
+-- Rows: 'lost', 'cancel' or 'stray'; tenant, queue, id, fence (tenant and queue only of strays).
+-- Indexes: job_pkey, and job_running for the strays. `state + 0` keeps the planner from taking job_running elsewhere.
 WITH h AS MATERIALIZED (
     SELECT *, 1 AS one FROM unnest($2::uuid[], $3::int8[], $4::text[]) AS h(id, fence, progress)
 ),
@@ -27,6 +28,13 @@ kept AS (
     FROM locked AS l
     WHERE j.ctid = l.tid AND l.one = 1
 )
-SELECT r.id::text, r.lost
+SELECT CASE WHEN r.lost THEN 'lost' ELSE 'cancel' END, NULL, NULL, r.id::text, 0
 FROM now_running AS r
 WHERE r.lost OR r.cancel
+UNION ALL
+(
+    SELECT 'stray', j.tenant, j.queue, j.id::text, j.fence
+    FROM goqueue.job AS j
+    WHERE j.worker_id = $1::uuid AND j.state = 1 AND j.id <> ALL ($2::uuid[])
+    LIMIT $5::int4
+)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from goqueue.settings import StoreSettings
 
+
 def change(
     selection: Selection, change: Change, settings: StoreSettings, now: datetime | None = None
 ) -> Plan[list[Changed]]:

@@ -51,7 +51,9 @@ def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime |
     return done
 
 
-def enqueue_by(jobs: Sequence[NewJob[Any]], by: JobRef, fence: int, now: datetime | None = None) -> Plan[list[Enqueued]]:
+def enqueue_by(
+    jobs: Sequence[NewJob[Any]], by: JobRef, fence: int, now: datetime | None = None
+) -> Plan[list[Enqueued]]:
     """As `enqueue`, but only under a valid lease. The caller runs it in one transaction."""
     rows = yield Statement("enqueue_by", (now, by.id, fence))
     if not rows:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import msgspec
 
 from goqueue.model import limits
-from goqueue.model.job import ErrorInfo
-from goqueue.model.lease import Beaten, Claimed, Lease
+from goqueue.model.job import ErrorInfo, JobRef
+from goqueue.model.lease import Beaten, Claimed, Held, Lease
 from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Settlement, Snooze
 from goqueue.model.state import StoredState
 from goqueue.store.postgres import pack
@@ -74,9 +74,23 @@ def _leases(
     last: dict[Lane, Mark] = {}
     leases = []
     # RETURNING has no order of its own: sort by lane, run_at, id. (Rows mostly are in it already.)
-    for _, id, nth, fence, attempt, max_attempts, crashes, timeout_s, created_at, run_at, kind, args, tags, meta, at in sorted(
-        rows, key=_in_order
-    ):
+    for (
+        _,
+        id,
+        nth,
+        fence,
+        attempt,
+        max_attempts,
+        crashes,
+        timeout_s,
+        created_at,
+        run_at,
+        kind,
+        args,
+        tags,
+        meta,
+        at,
+    ) in sorted(rows, key=_in_order):
         lane = lanes[nth - 1][0]
         last[lane] = Mark(run_at, id)
         leases.append(
@@ -181,7 +195,7 @@ def _clean(text: str) -> str:
 
 
 def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
-    """Keep a worker alive; ask about its leases only if it has any."""
+    """Keep a worker alive, and ask about its leases."""
     worker = beat.worker
     yield Statement(
         "extend",
@@ -202,7 +216,7 @@ def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
             list(worker.kinds),
         ),
     )
-    if not beat.held:
+    if beat.ttl_s <= 0:
         return Beaten()
     rows = yield Statement(
         "extend_held",
@@ -211,11 +225,14 @@ def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
             pack.uuids([h.ref.id for h in beat.held]),
             pack.int8s([h.fence for h in beat.held]),
             pack.raw_texts([h.progress for h in beat.held]),
+            limits.CLAIM_MAX,
         ),
     )
-    refs = {h.ref.id: h.ref for h in beat.held}
+    held = {h.ref.id: h for h in beat.held}
     return Beaten(
-        lost=tuple(refs[id] for id, lost in rows if lost),
-        cancel=tuple(refs[id] for id, lost in rows if not lost),
+        lost=tuple(held[id].ref for what, _, _, id, _ in rows if what == "lost"),
+        cancel=tuple(held[id].ref for what, _, _, id, _ in rows if what == "cancel"),
+        strays=tuple(
+            Held(JobRef(tenant, queue, id), fence) for what, tenant, queue, id, fence in rows if what == "stray"
+        ),
     )
-
