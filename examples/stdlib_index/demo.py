@@ -20,9 +20,9 @@ from types import FrameType
 from typing import Final, TypeAlias
 
 from counting import Counts, count
+from demo_progress import Progress
 from demo_report import Summary, show
 from demo_server import DemoFailed, Jobs, Server
-from demo_progress import Progress
 
 HERE: Final = Path(__file__).resolve().parent
 BROKEN: Final = HERE / "broken.py.txt"

@@ -139,7 +139,7 @@ class Jobs:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise DemoFailed(f"{method} {path}: {error or type(error).__name__}") from None
+            raise DemoFailed(f"{method} {path}: {str(error) or type(error).__name__}") from None
         if response.is_error:
             raise DemoFailed(f"{method} {path}: {response.status_code} {response.text[:500]}")
         return response.json()
