@@ -73,11 +73,13 @@ class SweepCases:
 
     async def test_an_orphan_to_be_cancelled_is_cancelled(self, harness: Harness) -> None:
         for max_attempts in (20, 1):
-            lease = await harness.run(max_attempts=max_attempts)
+            worker = await harness.worker()
+            lease = await harness.run(worker, max_attempts=max_attempts)
             await harness.change(lease.ref, CancelJobs())
             await _crash(harness, lease)
             record = await harness.record(lease.ref)
             assert (record.state, record.reason, record.crashes) == (JobState.CANCELLED, "cancelled", 1)
+            assert record.worker_id == worker
 
     async def test_a_sweep_takes_no_more_than_its_limit(self, harness: Harness) -> None:
         for _ in range(3):

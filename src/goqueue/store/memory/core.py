@@ -152,6 +152,7 @@ class Memory:
             self.finish(row, reason=CANCELLED)
             return
         row.run_at = run_at
+        row.worker_id = None
         self.wake(row)
 
     def remove(self, row: Row) -> None:

@@ -71,8 +71,6 @@ class Row:
         self.fence += step.fence
         self.attempt += step.attempt
         self.crashes += step.crashes
-        if step.after is StoredState.WAITING:
-            self.worker_id = None
 
     def add_error(self, error: ErrorInfo, now: datetime) -> None:
         """Keep what the present attempt raised; the oldest go when there are too many."""
