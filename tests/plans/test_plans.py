@@ -128,7 +128,7 @@ def test_claim_walks_lanes_by_index_and_writes_by_tid(seeded: psycopg.Connection
 
 LOOK_UPS: dict[str, tuple[object, ...]] = {
     "settle_check": (uuids([new_id()]), int8s([1]), date(2026, 1, 1)),
-    "extend_held": (WORKER, uuids([new_id()]), int8s([1]), raw_texts([None])),
+    "extend_held": (WORKER, uuids([new_id()]), int8s([1]), raw_texts([None]), 500),
     "get": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
     "history": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
     "cancel": (None, "default", uuids([new_id()]), "", 60.0),

@@ -155,7 +155,8 @@ class IdConflict(Conflict):
 class PartlyEnqueued(Conflict):
     """Some jobs of an ``enqueue_many`` met a conflict; the others are stored.
 
-    ``ids`` has the ids of the jobs in their order, None where there was a conflict; ``conflicts`` has these by position.
+    ``ids`` has the ids of the jobs in their order, None where there was a conflict; ``conflicts`` has these by
+    position.
     """
 
     code = "partly_enqueued"

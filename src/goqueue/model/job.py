@@ -1,4 +1,4 @@
-"""The nouns of a job: what is asked for (`NewJob`), how it is referred to (`JobRef`), what is known of it (`JobRecord`)."""
+"""The nouns of a job: what is asked for (`NewJob`), what names it (`JobRef`), what is known of it (`JobRecord`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from goqueue.model import limits
 from goqueue.model.errors import InvalidJob
 from goqueue.model.state import JobState
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 R = TypeVar("R", covariant=True)
 

@@ -30,6 +30,7 @@ CREATE TABLE goqueue.job (
     progress json,
     unique_key text COLLATE "C",
     key bytea,
+    key_window_s double precision,
     CONSTRAINT job_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000, vacuum_truncate=off);
 
@@ -37,7 +38,7 @@ COMMENT ON COLUMN goqueue.job.fence IS 'claims + sweeps; never lowered';
 
 COMMENT ON COLUMN goqueue.job.state IS '0 waiting (scheduled, ready, retrying by run_at and attempt), 1 running, 2 blocked';
 
-COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 has a limit';
+COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 has a limit; 8, 16, 32: its key is also held while it is completed, cancelled, dead';
 
 COMMENT ON TABLE goqueue.job IS 'Jobs that are not final. Change them through goqueue only: every write is fenced.';
 
@@ -72,6 +73,7 @@ CREATE TABLE goqueue.job_history (
     progress json,
     unique_key text COLLATE "C",
     key bytea,
+    key_window_s double precision,
     finished_at timestamp with time zone NOT NULL,
     expires_on date NOT NULL,
     result json,
@@ -90,14 +92,12 @@ CREATE TABLE goqueue.job_key (
     queue text COLLATE "C" NOT NULL,
     key bytea NOT NULL,
     job_id uuid NOT NULL,
-    final_mask smallint DEFAULT 0 NOT NULL,
-    window_s double precision,
     until timestamp with time zone,
     CONSTRAINT job_key_length CHECK ((octet_length(key) = 32)),
     CONSTRAINT job_key_pkey PRIMARY KEY (tenant, queue, key)
 );
 
-COMMENT ON TABLE goqueue.job_key IS 'Who holds a unique key. final_mask: bits of 1 << state that go on holding it; until: when such a hold ends.';
+COMMENT ON TABLE goqueue.job_key IS 'Who holds a unique key. until: when the hold of a final job ends.';
 
 CREATE TABLE goqueue.leader (
     name text COLLATE "C" NOT NULL,

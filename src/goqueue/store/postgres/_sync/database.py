@@ -37,7 +37,7 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
         self,
         gen: PQGen[T],
         interval: float = 0.1,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  the driver's signature
     ) -> T:
         """Wait as the driver does, but no longer than the deadline."""
         if timeout is not None:

@@ -28,6 +28,7 @@ CREATE TABLE goqueue.job (
     progress json,
     unique_key text COLLATE "C",
     key bytea,
+    key_window_s double precision,
     CONSTRAINT job_pkey PRIMARY KEY (id)
 ) WITH (
     -- Truncation takes an exclusive lock, and an empty file misleads the planner.
@@ -38,7 +39,7 @@ CREATE TABLE goqueue.job (
 );
 COMMENT ON TABLE goqueue.job IS 'Jobs that are not final. Change them through goqueue only: every write is fenced.';
 COMMENT ON COLUMN goqueue.job.state IS '0 waiting (scheduled, ready, retrying by run_at and attempt), 1 running, 2 blocked';
-COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 has a limit';
+COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 has a limit; 8, 16, 32: its key is also held while it is completed, cancelled, dead';
 COMMENT ON COLUMN goqueue.job.fence IS 'claims + sweeps; never lowered';
 
 CREATE INDEX job_ready ON goqueue.job (tenant, queue, priority, group_key, run_at, id) WHERE state = 0;
@@ -61,12 +62,10 @@ CREATE TABLE goqueue.job_key (
     queue text COLLATE "C" NOT NULL,
     key bytea NOT NULL CONSTRAINT job_key_length CHECK (octet_length(key) = 32),
     job_id uuid NOT NULL,
-    final_mask smallint NOT NULL DEFAULT 0,
-    window_s double precision,
     until timestamptz,
     CONSTRAINT job_key_pkey PRIMARY KEY (tenant, queue, key)
 );
-COMMENT ON TABLE goqueue.job_key IS 'Who holds a unique key. final_mask: bits of 1 << state that go on holding it; until: when such a hold ends.';
+COMMENT ON TABLE goqueue.job_key IS 'Who holds a unique key. until: when the hold of a final job ends.';
 
 CREATE TABLE goqueue.queue_pause (
     tenant text COLLATE "C" NOT NULL,

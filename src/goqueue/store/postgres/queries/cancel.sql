@@ -20,25 +20,27 @@ kept AS (
     INSERT INTO goqueue.job_history (
         id, created_at, run_at, attempted_at, cancel_requested_at, fence, timeout_s, attempt, max_attempts, crashes,
         max_crashes, state, priority, flags, worker_id, tenant, queue, group_key, kind, args, tags, meta, errors, progress,
-        unique_key, key, finished_at, expires_on, result, reason)
+        unique_key, key, key_window_s, finished_at, expires_on, result, reason)
     SELECT
         g.id, g.created_at, g.run_at, g.attempted_at, clock.now, g.fence, g.timeout_s, g.attempt, g.max_attempts, g.crashes,
         g.max_crashes, 4, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key, g.kind, g.args, g.tags, g.meta,
-        g.errors, g.progress, g.unique_key, g.key, clock.now, g.expires_on,
+        g.errors, g.progress, g.unique_key, g.key, g.key_window_s, clock.now, g.expires_on,
         NULL, coalesce(nullif($4::text, ''), 'cancelled')
     FROM gone AS g CROSS JOIN clock
 ),
 freed AS (
     DELETE FROM goqueue.job_key AS k USING gone AS g
     WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id AND k.final_mask & (1 << 4) = 0
+      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
+      AND g.flags & (1 << 4) = 0
 ),
 still AS (
     UPDATE goqueue.job_key AS k
-    SET until = least(coalesce(clock.now + make_interval(secs => k.window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
+    SET until = least(coalesce(clock.now + make_interval(secs => g.key_window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
     FROM gone AS g, clock
     WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id AND k.final_mask & (1 << 4) <> 0
+      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
+      AND g.flags & (1 << 4) <> 0
 ),
 asked AS (
     UPDATE goqueue.job AS j SET cancel_requested_at = clock.now

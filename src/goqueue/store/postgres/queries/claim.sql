@@ -35,7 +35,7 @@ gone AS (
     RETURNING
         j.id, j.created_at, j.run_at, j.attempted_at, j.cancel_requested_at, j.fence, j.timeout_s, j.attempt,
         j.max_attempts, j.crashes, j.max_crashes, j.priority, j.flags, j.worker_id, j.tenant, j.queue, j.group_key, j.kind,
-        j.args, j.tags, j.meta, j.errors, j.progress, j.unique_key, j.key,
+        j.args, j.tags, j.meta, j.errors, j.progress, j.unique_key, j.key, j.key_window_s,
         h.state AS state, h.result, h.error, h.reason, h.nth, h.attempt AS spent,
         coalesce((((SELECT now FROM clock) + make_interval(
             secs => CASE h.state WHEN 3 THEN $10::float8 WHEN 4 THEN $11::float8 ELSE $12::float8 END))
@@ -45,7 +45,7 @@ kept AS (
     INSERT INTO goqueue.job_history (
         id, created_at, run_at, attempted_at, cancel_requested_at, fence, timeout_s, attempt, max_attempts, crashes,
         max_crashes, state, priority, flags, worker_id, tenant, queue, group_key, kind, args, tags, meta, errors, progress,
-        unique_key, key, finished_at, expires_on, result, reason)
+        unique_key, key, key_window_s, finished_at, expires_on, result, reason)
     SELECT
         g.id, g.created_at, g.run_at, g.attempted_at, g.cancel_requested_at, g.fence, g.timeout_s, g.attempt + g.spent,
         g.max_attempts, g.crashes, g.max_crashes, g.state, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key,
@@ -54,7 +54,7 @@ kept AS (
             coalesce(g.errors, '[]') || jsonb_build_array(jsonb_build_object('attempt', g.attempt, 'at',
                 to_char(clock.now AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) || g.error::jsonb),
             '$[last - 19 to last]') END,
-        g.progress, g.unique_key, g.key, clock.now, g.expires_on,
+        g.progress, g.unique_key, g.key, g.key_window_s, clock.now, g.expires_on,
         g.result::json, g.reason
     FROM gone AS g
     CROSS JOIN clock
@@ -64,15 +64,15 @@ freed AS (
     USING gone AS g
     WHERE g.flags & 1 = 1
       AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND k.final_mask & (1 << g.state) = 0
+      AND g.flags & (1 << g.state) = 0
 ),
 still AS (
     UPDATE goqueue.job_key AS k
-    SET until = least(coalesce(clock.now + make_interval(secs => k.window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
+    SET until = least(coalesce(clock.now + make_interval(secs => g.key_window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
     FROM gone AS g, clock
     WHERE g.flags & 1 = 1
       AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND k.final_mask & (1 << g.state) <> 0
+      AND g.flags & (1 << g.state) <> 0
 ),
 again AS (
     UPDATE goqueue.job AS j

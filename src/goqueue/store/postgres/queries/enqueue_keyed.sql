@@ -1,5 +1,5 @@
 -- enqueue: insert jobs with unique keys, each only if it takes its key.
--- $1 to $15 as enqueue.sql  $16 keys (32 bytes each)  $17 unique_key texts or null  $18 final masks  $19 windows or null
+-- $1 to $15 as enqueue.sql  $16 keys (32 bytes each)  $17 unique_key texts or null  $18 flags of the final states that hold it, too  $19 windows or null
 -- Rows: id, created_at, run_at of each that was inserted. The others met a holder (or their own id): ask enqueue_holders.
 -- Keys are taken in their own order, so that two bulk inserts wait for each other and never deadlock.
 -- DO NOTHING waits for an open transaction that inserts the same key, and takes the key if that one rolls back.
@@ -15,8 +15,8 @@ n AS MATERIALIZED (
     WHERE NOT EXISTS (SELECT FROM goqueue.job AS j WHERE j.id = n.id)
 ),
 taken AS (
-    INSERT INTO goqueue.job_key (tenant, queue, key, job_id, final_mask, window_s)
-    SELECT n.tenant, n.queue, n.key, n.id, n.final_mask, n.window_s
+    INSERT INTO goqueue.job_key (tenant, queue, key, job_id)
+    SELECT n.tenant, n.queue, n.key, n.id
     FROM n
     ORDER BY n.tenant, n.queue, n.key, n.id
     ON CONFLICT (tenant, queue, key) DO NOTHING
@@ -24,12 +24,12 @@ taken AS (
 )
 INSERT INTO goqueue.job (
     id, created_at, run_at, tenant, queue, group_key, priority, kind, args, max_attempts, max_crashes, timeout_s, tags, meta,
-    flags, key, unique_key)
+    flags, key, unique_key, key_window_s)
 SELECT
     n.id, clock.now,
     greatest(clock.now, coalesce(n.run_at, clock.now + make_interval(secs => n.delay_s))),
     n.tenant, n.queue, n.group_key, n.priority, n.kind, n.args::json, n.max_attempts, n.max_crashes, n.timeout_s,
-    n.tags::text[], n.meta::json, 1, n.key, n.unique_key
+    n.tags::text[], n.meta::json, 1 | n.final_mask, n.key, n.unique_key, n.window_s
 FROM n
 CROSS JOIN clock
 WHERE n.id IN (SELECT t.job_id FROM taken AS t)

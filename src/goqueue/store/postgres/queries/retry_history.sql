@@ -17,9 +17,10 @@ expired AS (
 ),
 taken AS (
     INSERT INTO goqueue.job_key AS k (tenant, queue, key, job_id)
-    SELECT f.tenant, f.queue, f.key, f.id FROM found AS f
+    SELECT DISTINCT ON (f.tenant, f.queue, f.key) f.tenant, f.queue, f.key, f.id
+    FROM found AS f
     WHERE f.key IS NOT NULL AND (SELECT count(*) FROM expired) >= 0
-    ORDER BY f.tenant, f.queue, f.key
+    ORDER BY f.tenant, f.queue, f.key, array_position($3::uuid[], f.id)
     ON CONFLICT (tenant, queue, key) DO UPDATE SET until = NULL WHERE k.job_id = excluded.job_id
     RETURNING k.job_id
 ),
@@ -31,11 +32,13 @@ back AS (
 live AS (
     INSERT INTO goqueue.job (
         id, created_at, run_at, attempted_at, fence, timeout_s, attempt, max_attempts, crashes, max_crashes, state, priority,
-        flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key)
+        flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key,
+        key_window_s)
     SELECT
         b.id, b.created_at, clock.now, b.attempted_at, b.fence, b.timeout_s, b.attempt,
         greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority, b.flags,
-        b.tenant, b.queue, b.group_key, b.kind, b.args, b.tags, b.meta, b.errors, b.progress, b.unique_key, b.key
+        b.tenant, b.queue, b.group_key, b.kind, b.args, b.tags, b.meta, b.errors, b.progress, b.unique_key, b.key,
+        b.key_window_s
     FROM back AS b CROSS JOIN clock
     RETURNING id
 )

@@ -29,8 +29,17 @@ _BIT: Final = {"completed": StoredState.COMPLETED, "cancelled": StoredState.CANC
 def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime | None = None) -> Plan[list[Enqueued]]:
     """Store prepared jobs; see ``AsyncJobStore.enqueue``. With ``retry`` the caller runs it in one transaction."""
     answers: list[Enqueued | None] = [None] * len(jobs)
-    plain = [i for i, job in enumerate(jobs) if job.unique is None]
-    keyed = [i for i, job in enumerate(jobs) if job.unique is not None]
+    seen: set[str] = set()
+    plain: list[int] = []
+    keyed: list[int] = []
+    for i, job in enumerate(jobs):
+        if job.id not in seen:
+            seen.add(job.id)
+            (plain if job.unique is None else keyed).append(i)
+    if plain and keyed and now is None:
+        # Two statements, one instant: a batch keeps its order.
+        rows = yield Statement("clock", indexed=False)
+        now = rows[0][0]
     if plain:
         yield from _plain(jobs, plain, answers, now)
     if keyed and retry:
@@ -44,6 +53,9 @@ def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime |
         keyed = [i for i in keyed if answers[i] is None]
     if keyed:
         yield from _keyed(jobs, keyed, answers, now)
+    for i, job in enumerate(jobs):
+        if answers[i] is None:  # an id that came before in this batch
+            answers[i] = (yield from enqueue([job], now=now))[0]
     done = [a for a in answers if a is not None]
     assert len(done) == len(jobs)
     if retry:

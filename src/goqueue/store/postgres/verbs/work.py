@@ -151,7 +151,7 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
             case Release():
                 state, attempt = _WAITING, -1
             case Cancel():
-                state, reason = int(StoredState.CANCELLED), outcome.reason
+                state, reason = int(StoredState.CANCELLED), outcome.reason or "cancelled"
             case Dead():
                 state, error, reason = int(StoredState.DEAD), _error(outcome.error), outcome.reason
             case _:
