@@ -24,7 +24,6 @@ class Group:
     """One command and all its children."""
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
-        self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -40,16 +39,16 @@ class Group:
     def require_alive(self) -> None:
         """Raise `Failed` if the command has ended."""
         if self._process.poll() is not None:
-            raise Failed(f"{self._process.args!r} ended with {self._process.returncode}\n{_tail(self._log)}")
+            raise Failed(f"{self._process.args!r} ended with {self._process.returncode}")
 
     def wait(self, timeout_s: float) -> None:
         """Wait for its good end."""
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{self._process.args!r} took more than {timeout_s:.0f} s\n{_tail(self._log)}") from None
+            raise Failed(f"{self._process.args!r} took more than {timeout_s:.0f} s") from None
         if code != 0:
-            raise Failed(f"{self._process.args!r} ended with {code}\n{_tail(self._log)}")
+            raise Failed(f"{self._process.args!r} ended with {code}")
 
     def stop(self) -> None:
         """Ask the command to stop, then end whatever is left of its group."""
@@ -70,6 +69,8 @@ def running(commands: Sequence[Sequence[str]], *, environment: Mapping[str, str]
         for command in commands:
             groups.append(Group(command, environment=environment, log=log))  # noqa: PERF401  each must be stopped
         yield groups
+    except Failed as error:  # what these said may be why
+        raise Failed(f"{error}\n--- {log.name} ends with:\n{_tail(log)}") from error
     finally:
         for group in groups:
             group.stop()
