@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from goqueue.model.errors import GoQueueError, InvalidInput, SchemaMissing
+from goqueue.model.errors import GoQueueError, InvalidInput, PermissionDenied, SchemaMissing
 from goqueue.store.postgres._async.database import AsyncDatabase
 from goqueue.store.postgres.errors import DriverError, translate
 from goqueue.store.postgres.sql import query
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from goqueue.settings import StoreSettings
 
 OWNER: Final = "owner"
+_WHO: Final = "connect as its owner or a superuser (--url)"
 
 _REPLACED: Final = "run_at, priority, kind, args, max_attempts, max_crashes, timeout_s, tags, meta, group_key"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
@@ -67,11 +68,13 @@ async def grant(url: str, settings: StoreSettings, role: str, access: str, *, dr
     """
     connection = await AsyncDatabase(url, settings).connect()
     try:
-        cursor = await connection.execute(query("role_exists"), (role,))
+        cursor = await connection.execute(query("grant_check"), (role,))
         row = await cursor.fetchone()
-        exists, database = row if row is not None else (False, "")
+        exists, database, may_grant = row if row is not None else (False, "", False)
         if not exists:
             raise InvalidInput(f"there is no role {role}: make it first (CREATE ROLE {role} LOGIN), then grant")
+        if not may_grant:
+            raise PermissionDenied(f"only the owner of the schema can grant rights on it: {_WHO}")
         cursor = await connection.execute(query("schema_tables"))
         tables = [name for (name,) in await cursor.fetchall()]
         if not tables and access != OWNER:
@@ -112,9 +115,7 @@ def _statements(role: sql.Identifier, access: str, database: sql.Identifier, tab
 
 def _explained(error: GoQueueError | None) -> GoQueueError | None:
     """`translate` advises to run what has just been run: say who can."""
-    from goqueue.model.errors import PermissionDenied
-
     if isinstance(error, PermissionDenied):
         reason = str(error).split(": grant the role", 1)[0]
-        return PermissionDenied(f"{reason}: connect as the schema's owner or a superuser (--url)")
+        return PermissionDenied(f"{reason}: {_WHO}")
     return error

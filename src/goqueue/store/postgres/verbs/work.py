@@ -216,8 +216,6 @@ def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
             list(worker.kinds),
         ),
     )
-    if beat.ttl_s <= 0:
-        return Beaten()
     rows = yield Statement(
         "extend_held",
         (
