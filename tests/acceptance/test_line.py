@@ -58,10 +58,16 @@ class Line:
         answer = self.http.get(f"/v1/jobs/{id}")
         return answer.status_code == 200 and answer.json()["state"] == "completed"
 
+    def ends_completed(self, id: str) -> bool:
+        return until(lambda: self.is_completed(id))
+
     def effects(self) -> list[list[str]]:
         """Whole lines only: the last one may be half written."""
         text = self._effects.read_text() if self._effects.exists() else ""
         return [line.split() for line in text.rpartition("\n")[0].splitlines()]
+
+    def has_effects(self, count: int) -> bool:
+        return until(lambda: len(self.effects()) >= count)
 
     def close(self) -> None:
         self.http.close()
@@ -95,7 +101,7 @@ def test_from_http_to_a_result(line: Line) -> None:
         line.submit("work_in_process", number=21): 42,
     }
     for id, result in ids.items():
-        assert until(lambda id=id: line.is_completed(id)), line.job(id)  # type: ignore[misc]  # bound on purpose
+        assert line.ends_completed(id), line.job(id)
         record = line.job(id)
         assert (record["result"], record["attempt"], record["errors"]) == (result, 1, [])
     with Client(url=line.url) as client:  # the same job through the library
@@ -105,14 +111,16 @@ def test_from_http_to_a_result(line: Line) -> None:
 
 def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line) -> None:
     jobs: list[dict[str, object]] = [
-        {"kind": "work", "args": {"number": n, "sleep_s": 0.02}} if n % 3 else {"kind": "work_in_thread", "args": {"number": n}}
+        {"kind": "work", "args": {"number": n, "sleep_s": 0.02}}
+        if n % 3
+        else {"kind": "work_in_thread", "args": {"number": n}}
         for n in range(JOBS)
     ]
     ids = line.submit_many(jobs)
     for round_ in range(2):
         worker = line.worker("--concurrency", "20")
         wanted = JOBS // 4 * (round_ + 1)
-        assert until(lambda wanted=wanted: len(line.effects()) >= wanted)  # type: ignore[misc]  # bound on purpose
+        assert line.has_effects(wanted)
         assert worker.stop() == 0, worker.output
         done = len(line.effects())
         assert wanted <= done < JOBS, "the stop came too late to show anything"
@@ -120,7 +128,7 @@ def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line
         states = Counter(str(line.job(id)["state"]) for id in ids)
         assert states == {"completed": done, "ready": JOBS - done}
     worker = line.worker()
-    assert until(lambda: len(line.effects()) >= JOBS)
+    assert line.has_effects(JOBS)
     assert until(lambda: all(line.is_completed(id) for id in ids))
     assert worker.stop() == 0, worker.output
     assert sorted(words[1] for words in line.effects()) == sorted(ids)
@@ -130,11 +138,11 @@ def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line
 def test_a_killed_worker_process_is_replaced_and_its_job_runs_again(line: Line, tmp_path: Path) -> None:
     worker = line.worker()
     id = line.submit("gated", gate=str(tmp_path / "gate"))
-    assert until(lambda: len(line.effects()) == 1)
+    assert line.has_effects(1)
     psutil.Process(int(line.effects()[0][3])).kill()
     worker.wait_for(r"worker +restart .*exit_code=-9")
     (tmp_path / "gate").touch()
-    assert until(lambda: line.is_completed(id)), line.job(id)
+    assert line.ends_completed(id), line.job(id)
     record = line.job(id)
     # The supervisor has reported the death: nobody waited for the lease of 30 s to end.
     assert (record["result"], record["attempt"], record["crashes"]) == (2, 2, 1)
@@ -146,14 +154,14 @@ def test_after_a_kill_of_the_whole_worker_its_job_runs_again(line: Line, tmp_pat
     worker = line.place.start("worker", APP, **short)
     worker.wait_for(r"worker +start ")
     id = line.submit("gated", gate=str(tmp_path / "gate"))
-    assert until(lambda: len(line.effects()) == 1)
+    assert line.has_effects(1)
     child = psutil.Process(int(line.effects()[0][3]))
     for process in (psutil.Process(worker.pid), child):  # the supervisor first: it must not see the death
         process.kill()
     worker.end()
     (tmp_path / "gate").touch()
     other = line.place.start("worker", APP, **short)
-    assert until(lambda: line.is_completed(id)), line.job(id)
+    assert line.ends_completed(id), line.job(id)
     assert (line.job(id)["result"], line.job(id)["crashes"]) == (2, 1)
     assert other.stop() == 0, other.output
 
@@ -161,7 +169,7 @@ def test_after_a_kill_of_the_whole_worker_its_job_runs_again(line: Line, tmp_pat
 def test_a_worker_whose_supervisor_is_killed_hands_over_and_leaves(line: Line, tmp_path: Path) -> None:
     worker = line.worker()
     id = line.submit("gated", gate=str(tmp_path / "gate"))
-    assert until(lambda: len(line.effects()) == 1)
+    assert line.has_effects(1)
     child = psutil.Process(int(line.effects()[0][3]))
     worker.send(signal.SIGKILL)
     worker.popen.wait(30)
@@ -174,7 +182,10 @@ def test_a_worker_whose_supervisor_is_killed_hands_over_and_leaves(line: Line, t
 
 def test_two_queues_with_slots_of_their_own(line: Line) -> None:
     worker = line.place.start("worker", APP, "--queues", "mail=3,default")
-    for queues in (worker.wait_for(r"worker +start .*queues=(\S+)")[1], worker.wait_for(r"worker +start .*queues=(\S+)")[1]):
+    for queues in (
+        worker.wait_for(r"worker +start .*queues=(\S+)")[1],
+        worker.wait_for(r"worker +start .*queues=(\S+)")[1],
+    ):
         assert queues in ("('default',)", "('mail',)")
     ids = line.submit_many(
         [{"kind": "add", "args": {"x": 1, "y": 1}, "queue": queue} for queue in ("mail", "default", "other")]
@@ -195,7 +206,7 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path) -> None:
             line = Line(place, url, tmp_path / "effects")
             worker = line.worker()
             first = line.submit("add", x=1, y=1)
-            assert until(lambda: line.is_completed(first))
+            assert line.ends_completed(first)
 
             postgres.stop()
             answer = line.http.post("/v1/jobs", json={"kind": "add", "args": {"x": 1, "y": 1}})
@@ -210,7 +221,7 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path) -> None:
             postgres.start()
             assert until(lambda: line.http.get("/readyz").status_code == 200)
             second = line.submit("add", x=20, y=22)
-            assert until(lambda: line.is_completed(second)), worker.output
+            assert line.ends_completed(second), worker.output
             assert line.job(second)["result"] == 42
 
             # Also from the start: neither needs the database to be there.

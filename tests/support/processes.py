@@ -115,9 +115,7 @@ class Bench:
         self._started.append(process)
         return process
 
-    def run(
-        self, *arguments: str, stdin: str | None = None, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "goqueue", *arguments],

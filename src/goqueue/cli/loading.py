@@ -67,7 +67,7 @@ def import_app(name: str) -> GoQueue:
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, GoQueue):
-        kind = "nothing" if found is None else f"a {type(found).__name__}"
+        kind = "not there" if found is None else f"of type {type(found).__name__}"
         raise DefinitionError(f"{name} is {kind}, not a GoQueue: make one with `{attribute} = GoQueue()`")
     return found
 

@@ -53,28 +53,22 @@ def doors_of(context: typer.Context) -> Doors:
 
 @contextmanager
 def opened_client(context: typer.Context, url: str | None, app: GoQueue | None = None) -> Iterator[Client]:
-    """Give a client, and close it. When its store cannot be reached, find out why."""
-    from goqueue.model.errors import StoreUnavailable
+    """Give a client, and close it.
+
+    One connection is tried first: when it is refused we know at once, and why. A pool would go on trying for a while.
+    """
+    import asyncio
 
     doors = doors_of(context)
     where = doors.resolve(url)
+    asyncio.run(_try_connection(doors, where))
+    with doors.client(where, app) as client:
+        yield client
+
+
+async def _try_connection(doors: Doors, url: str) -> None:
+    store = doors.store(url)
     try:
-        with doors.client(where, app) as client:
-            yield client
-    except StoreUnavailable:
-        _say_why(doors, where)
-        raise
-
-
-def _say_why(doors: Doors, url: str) -> None:
-    """Raise the reason if one connection, without the pool that hides it, gives one."""
-    import asyncio
-
-    async def connect() -> None:
-        store = doors.store(url)
-        try:
-            await store.schema()
-        finally:
-            await store.close()
-
-    asyncio.run(connect())
+        await store.schema()
+    finally:
+        await store.close()

@@ -65,6 +65,7 @@ class _Session:
         self._config_changed = asyncio.Event()
         self._supervisor: Supervisor | None = None
         self._postgres: EmbeddedPostgres | None = None
+        self._port = options.port
         self._introduced = False
 
     # -- from start to end ------------------------------------------------------------------------
@@ -146,7 +147,7 @@ class _Session:
         """Serve, and serve again with new settings when these have changed."""
         while not self._stopping.wanted.is_set():
             self._config_changed.clear()
-            settings = override("server", self._config.server, port=self._options.port)
+            settings = override("server", self._config.server, port=self._port)
             stop = asyncio.Event()
             serving = asyncio.create_task(
                 self._doors.serve(store, settings, ready=lambda at: self._introduce(at, url), stop=stop)
@@ -163,6 +164,7 @@ class _Session:
             log.info("listen", url=address)
             return
         self._introduced = True
+        self._port = int(address.rpartition(":")[2])  # also after a restart, where --port 0 said: any
         banner.show(
             address=address,
             url=url,
