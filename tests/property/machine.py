@@ -161,17 +161,22 @@ class StoreMachine(RuleBasedStateMachine):
     # -- workers --------------------------------------------------------------------------------------
 
     @rule(
-        at=indexes, ttl_s=st.sampled_from([0.0, 1000.0, 3000.0, 3000.0]), progress=st.sampled_from([None, b'{"p":1}'])
+        at=indexes,
+        ttl_s=st.sampled_from([0.0, 1000.0, 3000.0, 3000.0]),
+        progress=st.sampled_from([None, b'{"p":1}']),
+        forgotten=st.sampled_from([0, 0, 1]),
     )
-    def beat(self, at: int, ttl_s: float, progress: bytes | None) -> None:
-        """Let a worker tell of everything that it ever held."""
+    def beat(self, at: int, ttl_s: float, progress: bytes | None, forgotten: int = 0) -> None:
+        """Let a worker tell of everything that it ever held, but perhaps the latest, which it then does not know of."""
         worker = self.workers[at % len(self.workers)]
         held = tuple(Held(lease.ref, lease.fence, progress) for owner, lease in self.leases if owner == worker)
+        held = held[: max(0, len(held) - forgotten)]
         beat = Beat(worker=WorkerInfo(id=worker, name="w"), ttl_s=ttl_s, held=held, tenant=self.tenant)
 
-        async def extend(store: Store) -> tuple[list[JobRef], list[JobRef]]:
+        async def extend(store: Store) -> tuple[list[JobRef], list[JobRef], list[tuple[JobRef, int]]]:
             beaten = await store.extend(beat)
-            return sorted(set(beaten.lost)), sorted(set(beaten.cancel))
+            strays = sorted((stray.ref, stray.fence) for stray in beaten.strays)
+            return sorted(set(beaten.lost)), sorted(set(beaten.cancel)), strays
 
         self.pair.both(extend)
 

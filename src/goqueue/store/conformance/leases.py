@@ -97,6 +97,12 @@ class LeaseCases:
         assert beaten.lost == (new.ref,)
         assert (await harness.record(new.ref)).progress is None
 
+    async def test_a_beat_for_the_lease_of_another_worker_is_lost(self, harness: Harness) -> None:
+        lease = await harness.run(await harness.worker())
+        beaten = await harness.beat(await harness.worker(), held=[_held(lease, b'{"by":"other"}')])
+        assert beaten.lost == (lease.ref,)
+        assert (await harness.record(lease.ref)).progress is None
+
     async def test_progress_is_kept_until_there_is_other(self, harness: Harness) -> None:
         worker = await harness.worker()
         lease = await harness.run(worker)
@@ -116,6 +122,15 @@ class LeaseCases:
         await harness.change(other.ref, CancelJobs())
         beaten = await harness.beat(worker, held=[_held(wanted), _held(unwanted)])
         assert (beaten.lost, beaten.cancel) == ((), (unwanted.ref,))
+
+    async def test_a_beat_names_leases_that_the_worker_does_not_know_of(self, harness: Harness) -> None:
+        worker = await harness.worker()
+        known, stray = await harness.run(worker, queue="a"), await harness.run(worker, queue="b")
+        await harness.run(await harness.worker(), queue="c")
+        assert (await harness.beat(worker, held=[_held(known)])).strays == (_held(stray),)
+        assert (await harness.beat(worker, held=[_held(known), _held(stray)])).strays == ()
+        await harness.settle(stray, Complete())
+        assert (await harness.beat(worker, held=[_held(known)])).strays == ()
 
     async def test_leaving_makes_orphans_at_once(self, harness: Harness) -> None:
         worker = await harness.worker()

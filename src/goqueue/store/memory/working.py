@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from goqueue.model import limits
-from goqueue.model.lease import Beaten, Claimed, WorkerRecord
+from goqueue.model.lease import Beaten, Claimed, Held, WorkerRecord
 from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Snooze
 from goqueue.model.state import Event, StoredState
 from goqueue.store.memory.core import CANCELLED
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from goqueue.model.job import JobRef
-    from goqueue.model.lease import Beat, Held, Lease, Want
+    from goqueue.model.lease import Beat, Lease, Want
     from goqueue.model.outcome import Outcome, Settlement
     from goqueue.store.memory.core import Memory
     from goqueue.store.memory.row import Row
@@ -136,20 +136,24 @@ def extend(memory: Memory, beat: Beat) -> Beaten:
         beat_at=now,
         expires_at=memory.later(beat.ttl_s),
     )
-    lost = tuple(held.ref for held in beat.held if not _still_held(memory, held))
-    cancel = tuple(
-        row.ref
+    kept = [held for held in beat.held if _still_held(memory, held, beat.worker.id)]
+    named = {held.ref.id for held in beat.held}
+    running = [
+        row
         for row in memory.live.values()
-        if row.state is StoredState.RUNNING
-        and (row.job.tenant, row.worker_id) == place
-        and row.cancel_requested_at is not None
+        if row.state is StoredState.RUNNING and (row.job.tenant, row.worker_id) == place
+    ]
+    unwanted = {row.job.id for row in running if row.cancel_requested_at is not None}
+    return Beaten(
+        lost=tuple(held.ref for held in beat.held if held not in kept),
+        cancel=tuple(held.ref for held in kept if held.ref.id in unwanted),
+        strays=tuple(Held(row.ref, row.fence) for row in running if row.job.id not in named)[: limits.CLAIM_MAX],
     )
-    return Beaten(lost, cancel)
 
 
-def _still_held(memory: Memory, held: Held) -> bool:
+def _still_held(memory: Memory, held: Held, worker_id: str) -> bool:
     row = running_under(memory, held.ref, held.fence)
-    if row is None:
+    if row is None or row.worker_id != worker_id:
         return False
     if held.progress is not None:
         row.progress = held.progress
