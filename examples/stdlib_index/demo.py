@@ -173,8 +173,14 @@ def main() -> int:
         if not (keep and sys.exc_info()[0] is None and server.is_up()):
             server.stop()
     if keep and server.is_up():
-        print(f"\nThe server stays up: {server.url} (log: {server.log})\nStop it with: kill {server.pid}")
+        print(f"\nThe server stays up: {server.url} (log: {server.log})")
+        print(f"Look around:  export GOQUEUE_URL=$({_command()} db url --data-dir {server.data}/postgres)")
+        print(f"Stop it:      kill {server.pid}; its data stays in {server.data}")
     return code
+
+
+def _command() -> str:
+    return str(Path(sys.executable).with_name("goqueue"))
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.url = ""
         self.log = Path()
+        self.data = Path()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,12 +44,24 @@ class Server:
         """Start it on a free port, and wait until it is ready."""
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
+        # Fresh for each run, and where also the account can go that PostgreSQL runs as when we are root.
+        self.data = Path(tempfile.mkdtemp(prefix="goqueue-demo-", dir="/var/tmp" if os.geteuid() == 0 else None))  # noqa: S108
+        self.data.chmod(0o711)
         descriptor, name = tempfile.mkstemp(prefix="goqueue-demo-", suffix=".log")
         self.log = Path(name)
         print(f"starting goqueue dev on {self.url}", flush=True)
         with os.fdopen(descriptor, "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "goqueue", "dev", "--port", str(port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "goqueue",
+                    "dev",
+                    "--port",
+                    str(port),
+                    "--data-dir",
+                    str(self.data / "postgres"),
+                ],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -78,6 +92,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(STOP_TIMEOUT_S)
+        shutil.rmtree(self.data, ignore_errors=True)
         if process.returncode == 0:
             self.log.unlink(missing_ok=True)
 

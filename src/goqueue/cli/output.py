@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import typer
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH: Final = 200
 """Where there is no terminal whose width could be asked."""
+CELL_GAP: Final = 3
+"""Between two columns: the box's space and the padding."""
+SHORTEST_CELL: Final = 8
 _STATE_STYLES: Final = {
     "completed": "green",
     "running": "cyan",
@@ -79,24 +82,57 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: s
     if not rows:
         typer.echo(empty, err=True)
         return
+    texts = [[ago(cell) if isinstance(cell, datetime) else _cell_text(cell) for cell in row] for row in rows]
+    screen = console()
+    widths = fit(
+        columns,
+        [
+            max(map(len, (column.title, *cells)))
+            for column, cells in zip(columns, zip(*texts, strict=True), strict=True)
+        ],
+        screen.width,
+    )
+    shown = [i for i, width in enumerate(widths) if width]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        overflow = "fold" if column.whole else "ellipsis"
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            overflow=overflow,  # type: ignore[arg-type]  # one of rich's words for it
-            no_wrap=True,
-            min_width=36 if column.title == "id" else None,
+    for i in shown:
+        justify: Literal["left", "right"] = "right" if columns[i].right else "left"
+        table.add_column(columns[i].title, justify=justify, overflow="ellipsis", no_wrap=True, width=widths[i])
+    for row in texts:
+        table.add_row(
+            *(Text(row[i], style=_STATE_STYLES.get(row[i], "") if columns[i].title == "state" else "") for i in shown)
         )
-    for row in rows:
-        cells = [ago(cell) if isinstance(cell, datetime) else _cell_text(cell) for cell in row]
-        styles = [
-            _STATE_STYLES.get(cell, "") if column.title == "state" else ""
-            for column, cell in zip(columns, cells, strict=True)
-        ]
-        table.add_row(*(Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)))
-    console().print(table)
+    screen.print(table)
+    hidden = [column.title for column, width in zip(columns, widths, strict=True) if not width]
+    if hidden:
+        typer.echo(f"(no room for {', '.join(hidden)}; -o json has all)", err=True)
+
+
+def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """Return how wide each column is to be; 0 for those there is no room for, from the right.
+
+    Columns that are kept whole have what they need; the others give way, the widest first.
+    """
+    left = list(widths)
+
+    def excess() -> int:
+        used = [width for width in left if width]
+        return sum(used) + CELL_GAP * (len(used) - 1) - room
+
+    while (over := excess()) > 0:
+        soft = [i for i, column in enumerate(columns) if not column.whole and left[i] > SHORTEST_CELL]
+        if soft:
+            widest = max(soft, key=lambda i: left[i])
+            left[widest] = max(SHORTEST_CELL, left[widest] - over, _second_widest(left, soft, widest) - 1)
+            continue
+        last = max((i for i, width in enumerate(left) if width), default=0)
+        if last == 0:
+            break  # one column is left: the terminal has to wrap it
+        left[last] = 0
+    return left
+
+
+def _second_widest(widths: Sequence[int], soft: Sequence[int], widest: int) -> int:
+    return max((widths[i] for i in soft if i != widest), default=0)
 
 
 def write_json(value: object) -> None:

@@ -24,7 +24,7 @@ from goqueue.cli.working import WorkerPlan, encode
 from goqueue.configuration import Configuration, configuration
 from goqueue.duties import Duties
 from goqueue.engine.supervisor import Supervisor
-from goqueue.model.errors import ConfigurationError, GoQueueError, InvalidSetting
+from goqueue.model.errors import ConfigurationError, GoQueueError, InvalidSetting, SchemaError
 from goqueue.model.job import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Session:
     async def _run_on(self, url: str) -> None:
         store = self._doors.store(url, self._config.store)
         try:
-            await store.migrate()
+            await self._migrate(store)
             await store.open()
             duties = Duties(store, self._config.duties)
             duties.start()
@@ -100,6 +100,15 @@ class _Session:
                     await duties.stop()
         finally:
             await store.close()
+
+    async def _migrate(self, store: Store) -> None:
+        try:
+            await store.migrate()
+        except SchemaError as error:
+            if self._postgres is not None:
+                folder = self._postgres.data_dir
+                error.add_note(f"The data of this project is in {folder}: remove that folder to start afresh.")
+            raise
 
     async def _run_parts(self, store: Store, url: str) -> None:
         parts = [
