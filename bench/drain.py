@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from bench import contenders, database, processes, stamps, watching
 from bench.contenders import Contender, GoQueueContender
@@ -48,7 +49,12 @@ def measure(server: Server, goqueue: GoQueueContender, peer: Contender | None, o
         for contender in both:  # warms the page cache and the interpreter's
             drain(server, contender, options, processes_count=count, jobs=max(100, options.jobs // 5))
         for contender in contenders.in_turns(both, options.runs):
-            runs[contender.name].append(drain(server, contender, options, processes_count=count, jobs=options.jobs))
+            runs[contender.name].append(
+                watching.on_quiet_machine(
+                    partial(drain, server, contender, options, processes_count=count, jobs=options.jobs),
+                    quiet_s=server.quiet_s,
+                )
+            )
         figures += [_figure(contender, runs, peer, options, count) for contender in both]
     return figures
 
@@ -124,6 +130,6 @@ def _figure(
             "steady_per_s": median_of([run.steady_per_s for run in own]),
             "worker_cpu_us_per_job": median_of([run.worker_us for run in own]),
             "machine_cpu_us_per_job": median_of([run.machine_us for run in own]),
-            "machine_busy_share_before_max": max(run.busy_before for run in own),
         },
+        busy_before=[run.busy_before for run in own],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 from bench import contenders, database, processes, stamps, watching
 from bench.contenders import Contender, GoQueueContender
@@ -44,8 +45,9 @@ def measure(server: Server, goqueue: GoQueueContender, peer: Contender | None, o
         clean: list[Flowed] = []
         held: list[Flowed] = []
         for _ in range(options.runs):
-            clean.append(flow(server, contender, options, hold=False))
-            held.append(flow(server, contender, options, hold=True))
+            for hold, runs in ((False, clean), (True, held)):
+                one = partial(flow, server, contender, options, hold=hold)
+                runs.append(watching.on_quiet_machine(one, quiet_s=server.quiet_s))
         ratio = (median_of([run.last_per_s for run in held]) or 0) / (median_of([run.last_per_s for run in clean]) or 1)
         figures += [
             _figure(contender, "clean", clean, options),
@@ -107,6 +109,6 @@ def _figure(
             "first_tenth_per_s": median_of([run.first_per_s for run in runs]),
             "all_per_s": median_of([run.all_per_s for run in runs]),
             "dead_rows_at_the_end": median_of([run.dead_rows for run in runs]),
-            "machine_busy_share_before_max": max(run.busy_before for run in runs),
         },
+        busy_before=[run.busy_before for run in runs],
     )

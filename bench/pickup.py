@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from bench import contenders, processes, stamps, watching
 from bench.contenders import Contender, GoQueueContender
@@ -43,7 +44,11 @@ def measure(server: Server, goqueue: GoQueueContender, peer: Contender | None, o
     runs: dict[str, list[Picked]] = {contender.name: [] for contender in both}
     for number, contender in enumerate(contenders.in_turns(both, options.runs)):
         # The same spacing for all contenders of a turn.
-        runs[contender.name].append(pick_up(server, contender, options.jobs, options.seed + number // len(both)))
+        seed = options.seed + number // len(both)
+        picked = watching.on_quiet_machine(
+            partial(pick_up, server, contender, options.jobs, seed), quiet_s=server.quiet_s
+        )
+        runs[contender.name].append(picked)
     return [figure for contender in both for figure in _figures(contender, runs, peer, options)]
 
 
@@ -78,10 +83,7 @@ def _figures(
     own = runs[contender.name]
     versus = runs[peer.name] if peer is not None and contender is not peer else []
     config = f"{options.jobs} jobs, one every 20 to 50 ms; {contender.config}"
-    more = {
-        "max_ms": max(run.max_ms for run in own),
-        "machine_busy_share_before_max": max(run.busy_before for run in own),
-    }
+    more = {"max_ms": max(run.max_ms for run in own)}
     figures = []
     for percentile in ("p50", "p99"):
         values = [_of(run, percentile) for run in own]
@@ -100,6 +102,7 @@ def _figures(
                 target=f"< {TARGET_P50_MS} ms" if has_target else "",
                 met=value < TARGET_P50_MS if has_target else None,
                 more=more,
+                busy_before=[run.busy_before for run in own],
             )
         )
     return figures

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
+from bench.processes import QUIET_SHARE
+
 PACKAGES = ("goqueue", "psycopg", "psycopg-binary", "msgspec", "starlette", "uvicorn", "httptools", "uvloop")
 
 
@@ -33,6 +35,8 @@ class Figure:
     target: str = ""
     met: bool | None = None
     more: Mapping[str, float | None] = field(default_factory=dict)
+    busy_before: Sequence[float] = ()
+    """The share of the machine that other work took just before each run."""
 
     @property
     def value(self) -> float:
@@ -54,6 +58,7 @@ class Figure:
                 "met": self.met,
                 "config": self.config,
                 **{name: None if number is None else _rounded(number) for name, number in self.more.items()},
+                "machine_busy_before": [_rounded(share) for share in self.busy_before],
                 "facts": facts,
             },
             ensure_ascii=False,
@@ -73,7 +78,7 @@ def machine_facts() -> dict[str, object]:
 
 def show(figures: Sequence[Figure], facts: Mapping[str, object], output: TextIO = sys.stdout) -> None:
     """Print the table, then the lines."""
-    head = ("figure", "median", "runs", "ratio", "target", "")
+    head = ("figure", "median", "runs", "ratio", "target", "", "")
     body = [_row(figure) for figure in figures]
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     for row in (head, tuple("-" * width for width in widths), *body):
@@ -91,6 +96,7 @@ def median_of(runs: Sequence[float | None]) -> float | None:
 def _row(figure: Figure) -> tuple[str, ...]:
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} × {figure.peer}"
     verdict = {True: "met", False: "MISSED", None: ""}[figure.met]
+    noise = "busy machine" if any(share >= QUIET_SHARE for share in figure.busy_before) else ""
     runs = " ".join(_short(run) for run in figure.runs)
     return (
         f"{figure.bench}: {figure.name}",
@@ -99,6 +105,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
         ratio,
         figure.target,
         verdict,
+        noise,
     )
 
 

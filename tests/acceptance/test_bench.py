@@ -62,7 +62,7 @@ def test_tells_every_figure_and_what_it_depends_on(lines: Lines, bench: str) -> 
     assert set(found) == FIGURES[bench]
     for line in found.values():
         assert line["value"] > 0
-        assert len(line["runs"]) == 1
+        assert len(line["runs"]) == len(line["machine_busy_before"]) == 1
         facts = line["facts"]
         assert facts["cores"] > 0
         assert facts["packages"]["psycopg"]
