@@ -67,6 +67,7 @@ class Fetcher:
         self._half = max(1, min(self._capacity // 2, settings.settle_batch))
         self._asked = 0
         self._due = True
+        self._full = False
         self._signals_seen = 0
         self._turn = asyncio.Event()
         self._numbers = itertools.count(1)
@@ -140,6 +141,8 @@ class Fetcher:
             batch = self._settler.take()
             request_id = request_id or f"{self._worker_id}:{next(self._numbers)}"
             self._asked += room
+            if not self._full:
+                self._due = False  # one look is enough to find out; a second beside it only pays while there is plenty
             self.in_flight += 1
             try:
                 await self._trip(room, batch, request_id)
@@ -180,7 +183,8 @@ class Fetcher:
         self._settler.answered(batch, claimed.settled)
         self._back()
         found = len(claimed.leases)
-        self._due = found >= room or seen != self._signals_seen
+        self._full = found >= room
+        self._due = self._full or seen != self._signals_seen
         if found:
             self._runner.add(claimed.leases)
         if self.idle != (not self._due):

@@ -39,7 +39,7 @@ class Wakeups:
                     at_once.append(topic)
                 elif topic not in self._due:
                     if not self._due:
-                        ask_in_s = self._window_s
+                        ask_in_s = self._window_s - (now_s - self._sent[topic])
                     self._due.add(topic)
             if len(self._sent) > 10_000:
                 self._sent.clear()
