@@ -168,6 +168,17 @@ class ClaimCases:
         await harness.store.pause("acme", "default", True)
         assert len(await harness.claim()) == 1
 
+    async def test_pauses_elsewhere_leave_the_order_as_it_is(self, harness: Harness) -> None:
+        await harness.store.pause("default", "c", True)
+        await harness.store.pause("acme", "a", True)
+        worker = await harness.worker()
+        for priority in (9, 7, 5, 3, 0):
+            for queue in ("b", "c", "a"):
+                await harness.enqueue(queue=queue, priority=priority)
+        leases = [lease for _ in range(11) for lease in await harness.claim(worker, queues=("a", "c", "b"), total=1)]
+        order = [(lease.queue, lease.priority) for lease in leases]
+        assert order == [(queue, priority) for queue in ("a", "b") for priority in (0, 3, 5, 7, 9)]
+
     async def test_a_cancelled_job_is_not_claimed(self, harness: Harness) -> None:
         await harness.change(await harness.enqueue(), CancelJobs())
         assert await harness.claim() == []
