@@ -170,6 +170,7 @@ def main() -> int:
     except KeyboardInterrupt:
         code = 130
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it only ends
         if not (keep and sys.exc_info()[0] is None and server.is_up()):
             server.stop()
     if keep and server.is_up():

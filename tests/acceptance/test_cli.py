@@ -382,13 +382,12 @@ def test_config_shows_where_values_come_from(cli: Cli, folder: Path, monkeypatch
 
 
 def test_queues_with_and_without_slots() -> None:
-    assert parse_queues(None) == [(("default",), None)]
+    assert parse_queues(None) == [((), None)]
     assert parse_queues("mail=50,default, slow") == [(("default", "slow"), None), (("mail",), 50)]
     assert parse_queues("mail=50") == [(("mail",), 50)]
     for bad in ("mail=", "mail=0", "mail=-1", "=3", "a,,b", "a,a", "a,a=3", ""):
-        if bad:
-            with pytest.raises(InvalidSetting):
-                parse_queues(bad)
+        with pytest.raises(InvalidSetting, match="--queues"):
+            parse_queues(bad)
 
 
 def test_a_server_is_not_opened_to_others_without_a_key(cli: Cli) -> None:

@@ -180,13 +180,26 @@ def test_a_worker_whose_supervisor_is_killed_hands_over_and_leaves(line: Line, t
     assert line.job(id)["attempt"] == 1
 
 
+def test_without_queues_a_worker_takes_all_that_its_tasks_name(line: Line) -> None:
+    worker = line.place.start("worker", APP)
+    assert worker.wait_for(r"worker +start .*queues=(\(.*\))")[1] == "('default', 'elsewhere')"
+    (id,) = line.submit_many([{"kind": "in_a_queue_of_its_own", "queue": "elsewhere"}])
+    assert line.ends_completed(id)
+    assert worker.stop() == 0, worker.output
+
+
+def test_an_application_that_cannot_be_imported_ends_the_worker(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "bad_app.py").write_text("from goqueue import GoQueue\nraise KeyError('deep')\n")
+    done = line.place.run("worker", "bad_app:app", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert 'bad_app.py", line 2' in done.stderr
+    assert "KeyError: 'deep'" in done.stderr
+
+
 def test_two_queues_with_slots_of_their_own(line: Line) -> None:
     worker = line.place.start("worker", APP, "--queues", "mail=3,default")
-    for queues in (
-        worker.wait_for(r"worker +start .*queues=(\S+)")[1],
-        worker.wait_for(r"worker +start .*queues=(\S+)")[1],
-    ):
-        assert queues in ("('default',)", "('mail',)")
+    started = {worker.wait_for(r"worker +start .*queues=(\(.*\)) concurrency=(\d+)").groups() for _ in range(2)}
+    assert started == {("('default',)", "50"), ("('mail',)", "3")}
     ids = line.submit_many(
         [{"kind": "add", "args": {"x": 1, "y": 1}, "queue": queue} for queue in ("mail", "default", "other")]
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from goqueue.cli.doors import Doors
     from goqueue.engine.child import Child
     from goqueue.store.port import Store, WorkStore
+    from goqueue.tasks.app import GoQueue
 
 log = structlog.get_logger("goqueue.cli")
 
@@ -36,6 +37,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     url: str
     queues: tuple[str, ...]
+    """In order; empty: ``default``, then all that the application's tasks name."""
     worker: WorkerSettings
     store: StoreSettings
     log_format: LogFormat = LogFormat.TEXT
@@ -78,11 +80,14 @@ def run_worker(
 def parse_queues(text: str | None) -> list[tuple[tuple[str, ...], int | None]]:
     """Return groups of queues and their slots: those without a number share the usual ones, in order.
 
+    None is one group without a name: all queues of the application.
     ``mail=50,default,slow`` is ``[(("default", "slow"), None), (("mail",), 50)]``. Raises `InvalidSetting`.
     """
     shared: list[str] = []
     own: list[tuple[tuple[str, ...], int | None]] = []
-    for item in (text or DEFAULT_QUEUE).split(","):
+    if text is None:
+        return [((), None)]
+    for item in text.split(","):
         name, equals, number = (part.strip() for part in item.partition("="))
         if not name or (equals and not (number.isdigit() and int(number) > 0)):
             raise InvalidSetting(f"--queues: cannot read {item.strip()!r}: write mail=50,default")
@@ -152,18 +157,25 @@ async def work(child: Child, open_store: Callable[[str, StoreSettings], Store]) 
     try:
         if not await _open(child, store):
             return
-        info = worker_info(app, plan.worker, plan.queues, id=child.worker_id, version=_version())
+        queues = plan.queues or _queues_of(app)
+        info = worker_info(app, plan.worker, queues, id=child.worker_id, version=_version())
         worker = Worker(
             app,
             _telling(store) if plan.tell_jobs else store,
             plan.worker,
-            queues=plan.queues,
+            queues=queues,
             info=info,
             lifeline=child.lifeline,
         )
         await child.serve(worker)
     finally:
         await store.close()
+
+
+def _queues_of(app: GoQueue) -> tuple[str, ...]:
+    """The queues that jobs of these tasks go to unless they say otherwise."""
+    named = {task.queue for task in app.tasks.values()}
+    return (DEFAULT_QUEUE, *sorted(named - {DEFAULT_QUEUE}))
 
 
 async def _open(child: Child, store: Store) -> bool:

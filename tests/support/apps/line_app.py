@@ -44,6 +44,11 @@ def work_in_process(number: int) -> int:
     return number * 2
 
 
+@app.task(queue="elsewhere")
+async def in_a_queue_of_its_own() -> None:
+    pass
+
+
 @app.task
 async def gated(ctx: Context[None], gate: str) -> int:
     """Wait until the file ``gate`` is there."""

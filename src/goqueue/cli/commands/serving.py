@@ -55,7 +55,8 @@ def worker(
     queues: Annotated[
         str | None,
         typer.Option(
-            metavar="mail=50,default", help="Queues in order; NAME=N gives one N slots (and processes) of its own."
+            metavar="mail=50,default",
+            help="Queues in order; NAME=N: N slots, and processes, of its own. Default: all that the tasks name.",
         ),
     ] = None,
     concurrency: Annotated[

@@ -25,7 +25,6 @@ from goqueue.configuration import Configuration, configuration
 from goqueue.duties import Duties
 from goqueue.engine.supervisor import Supervisor
 from goqueue.model.errors import ConfigurationError, GoQueueError, InvalidSetting, SchemaError
-from goqueue.model.job import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from goqueue.cli.dev.embedded import EmbeddedPostgres
@@ -204,7 +203,7 @@ class _Session:
         plan = WorkerPlan(
             app=app,
             url=url,
-            queues=(DEFAULT_QUEUE,),
+            queues=(),
             worker=settings,
             store=self._config.store,
             log_format=self._options.log_format,
