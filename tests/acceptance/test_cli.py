@@ -162,6 +162,13 @@ def test_usage(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "do you mean GOQUEUE_WORKER_LEASE_S" in cli.err
     monkeypatch.delenv("GOQUEUE_WORKER_LEESE_S")
     cli("worker", "m:app", "--queues", "mail=x", "--url", NOWHERE, code=2)
+    done = subprocess.run(
+        [sys.executable, "-m", "goqueue", "worker", "m:app", "--url", "memory://"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "share" in done.stderr) == (1, True)
     cli("db", "status", "--url", "mysql://here", code=1)
     assert "postgresql://" in cli.err
 

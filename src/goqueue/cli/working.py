@@ -106,6 +106,8 @@ async def _supervise(doors: Doors, plans: list[WorkerPlan]) -> None:
         try:
             if not await open_when_there(store, stopping):
                 return
+            if not store.capabilities.shared:
+                raise ConfigurationError("worker processes need a store that they share: postgresql://…, not memory://")
             supervisors = [
                 Supervisor(doors.worker_target, encode(plan), plan.worker, extend=store.extend) for plan in plans
             ]
