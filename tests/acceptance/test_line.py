@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -117,11 +118,15 @@ def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line
         for n in range(JOBS)
     ]
     ids = line.submit_many(jobs)
-    for round_ in range(2):
-        worker = line.worker("--concurrency", "20")
+    for round_, processes in enumerate(("1", "2")):
+        worker = line.worker("--concurrency", "20", "--processes", processes)
         wanted = JOBS // 4 * (round_ + 1)
         assert line.has_effects(wanted)
-        assert worker.stop() == 0, worker.output
+        if round_ == 0:
+            worker.send(signal.SIGTERM)
+        else:
+            os.killpg(worker.pid, signal.SIGINT)  # Ctrl-C: every process of the group gets it
+        assert worker.end() == 0, worker.output
         done = len(line.effects())
         assert wanted <= done < JOBS, "the stop came too late to show anything"
         # Nothing is held by the worker that has left: all is either final or waiting.
