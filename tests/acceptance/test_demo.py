@@ -66,7 +66,9 @@ def test_it_indexes_the_standard_library_and_stays_up(place: Bench) -> None:
     assert [error["attempt"] for error in dead["errors"]] == [1, 2, 3]
     os.kill(int(stop[1]), signal.SIGTERM)
     assert until(lambda: not place.left())
-    subprocess.run(["rm", "-rf", str(Path(data[1]).parent)], check=True)
+    log = re.search(r"\(log: (\S+)\)", output)
+    assert log is not None
+    subprocess.run(["rm", "-rf", str(Path(data[1]).parent), log[1]], check=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
