@@ -24,26 +24,35 @@ class Wakeups:
         self._due: set[str] = set()
         self._lock = threading.Lock()
 
-    def leading(self, topics: Iterable[str], now_s: float | None = None) -> tuple[tuple[str, ...], float | None]:
-        """Return the topics to notify now; and, if others must wait, in how many seconds to ask for `trailing`.
-
-        The second is None if nobody has to ask: nothing waits, or somebody was told to ask already.
-        """
+    def leading(self, topics: Iterable[str], now_s: float | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the topics to notify with this enqueue, and those to `note` once it is committed."""
         now_s = time.monotonic() if now_s is None else now_s
         at_once = []
-        ask_in_s: float | None = None
+        later = []
         with self._lock:
             for topic in topics:
                 if now_s - self._sent.get(topic, -1e9) >= self._window_s and topic not in self._due:
                     self._sent[topic] = now_s
                     at_once.append(topic)
-                elif topic not in self._due:
-                    if not self._due:
-                        ask_in_s = self._window_s - (now_s - self._sent[topic])
-                    self._due.add(topic)
+                else:
+                    later.append(topic)
             if len(self._sent) > 10_000:
                 self._sent.clear()
-        return tuple(at_once), ask_in_s
+        return tuple(at_once), tuple(later)
+
+    def note(self, topics: Iterable[str], now_s: float | None = None) -> float | None:
+        """Note topics whose jobs are committed now; return in how many seconds to ask for `trailing`.
+
+        None if nobody has to ask: there is nothing, or somebody was told to ask already.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        ask_in_s: float | None = None
+        with self._lock:
+            for topic in topics:
+                if not self._due:
+                    ask_in_s = max(0.0, self._window_s - (now_s - self._sent.get(topic, -1e9)))
+                self._due.add(topic)
+        return ask_in_s
 
     def trailing(self, now_s: float | None = None) -> tuple[str, ...]:
         """Return the topics that have waited for the end of their window."""

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
+_NEVER_BY_ITSELF: Final = 1 << 30
+"""Statements are prepared when they ask for it. (None would mean that they never are, even if they do.)"""
 NOTIFY: Final = b"SELECT pg_catalog.pg_notify('goqueue', $1::text)"
 
 
@@ -58,7 +60,7 @@ class AsyncDatabase:
         self.url = url
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
             "autocommit": True,
-            "prepare_threshold": None,
+            "prepare_threshold": _NEVER_BY_ITSELF,
             "connect_timeout": max(2, round(settings.connect_timeout_s)),
             "application_name": "goqueue",
             "keepalives_idle": 10,

@@ -59,10 +59,9 @@ class PostgresJobs:
             answers = self._database.run(plan, atomic=True)
             self._wake_later(jobs)
             return answers
-        wake, ask_in_s = self._wakeups.leading(_topics(jobs))
+        wake, later = self._wakeups.leading(_topics(jobs))
         answers = self._database.run(_first_wakes(plan, wake))
-        if ask_in_s is not None:
-            after(ask_in_s, self._flush)
+        self._note(later)
         return answers
 
     def enqueue_in(self, conn: object, jobs: Sequence[NewJob[Any]]) -> list[Enqueued]:
@@ -100,9 +99,14 @@ class PostgresJobs:
 
     def _wake_later(self, jobs: Sequence[NewJob[Any]]) -> None:
         """Send wake-ups after a commit of ours that could not carry them."""
-        wake, ask_in_s = self._wakeups.leading(_topics(jobs))
+        wake, later = self._wakeups.leading(_topics(jobs))
+        self._note(later)
         if wake:
             self._database.run(_notify(wake))
+
+    def _note(self, topics: Sequence[str]) -> None:
+        """Have wake-ups sent when their window ends. Only after the commit: one sent before it would find nothing."""
+        ask_in_s = self._wakeups.note(topics)
         if ask_in_s is not None:
             after(ask_in_s, self._flush)
 
@@ -119,9 +123,7 @@ def _mixed(jobs: Sequence[NewJob[Any]]) -> bool:
 
 def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:
     """Topics to wake: none for a job that is only due later, which a poll finds in time."""
-    if len(jobs) == 1:
-        return [topic(jobs[0].tenant, jobs[0].queue)]
-    return sorted({topic(job.tenant, job.queue) for job in jobs})
+    return sorted({topic(job.tenant, job.queue) for job in jobs if not job.delay_s and job.run_at is None})
 
 
 def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list[Enqueued]]:

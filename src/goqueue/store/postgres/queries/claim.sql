@@ -12,6 +12,7 @@
 --   after this statement began can be locked here and still not be written.
 -- Indexes: job_pkey, job_ready, job_key_pkey, worker_pkey, queue_pause_pkey. `state + 0` keeps the planner from taking
 --   job_running instead of the primary key; the constants one and final say that few rows come, so that writes go by TID.
+-- Pauses are read into an array first: as an anti-join they could be hashed, and the lanes would lose their order.
 WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
 held AS MATERIALIZED (
     SELECT
@@ -102,7 +103,7 @@ pick AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) AS j
     WHERE EXISTS (SELECT FROM goqueue.worker AS w WHERE w.id = $13::uuid AND w.expires_at > (SELECT now FROM clock))
-      AND NOT EXISTS (SELECT FROM goqueue.queue_pause AS p WHERE p.tenant = $14::text AND p.queue = u.queue)
+      AND NOT u.queue = ANY (ARRAY(SELECT p.queue FROM goqueue.queue_pause AS p WHERE p.tenant = $14::text))
     LIMIT $20::int4
 ),
 lease AS (

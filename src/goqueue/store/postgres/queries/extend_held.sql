@@ -17,7 +17,7 @@ locked AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT j.ctid AS tid
         FROM goqueue.job AS j
-        WHERE j.id = h.id AND j.fence = h.fence AND j.state + 0 = 1
+        WHERE j.id = h.id AND j.fence = h.fence AND j.state + 0 = 1 AND j.worker_id = $1::uuid
         FOR UPDATE SKIP LOCKED
     ) AS j
     WHERE h.progress IS NOT NULL

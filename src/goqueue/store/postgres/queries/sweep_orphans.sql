@@ -7,6 +7,7 @@ WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) 
 expired AS MATERIALIZED (
     SELECT w.id FROM goqueue.worker AS w
     WHERE w.expires_at <= (SELECT now FROM clock)
+      AND EXISTS (SELECT FROM goqueue.job AS j WHERE j.worker_id = w.id AND j.state = 1)
     ORDER BY w.expires_at
     LIMIT 100
     FOR UPDATE SKIP LOCKED
