@@ -1,18 +1,23 @@
-"""`Leader`: at most one process at a time does the upkeep."""
+"""`Leader`: at most one process at a time does a duty."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from goqueue.duties.loop import Loop
-from goqueue.model.errors import Unavailable
+from goqueue.model.errors import PermissionDenied, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from goqueue.store.port import AdminStore
+
+REST_S: Final = 600.0
+"""A process that lacks the rights for a duty does not stand for it again before this has passed."""
 
 log = structlog.get_logger("goqueue.duties")
 
@@ -24,20 +29,36 @@ class Leader:
     lapses in the middle of a piece of it does no harm.
     """
 
-    def __init__(self, store: AdminStore, *, name: str, holder: str, ttl_s: float) -> None:
-        self.elected = asyncio.Event()
-        """Set while this process leads, as far as the last election told."""
+    def __init__(
+        self,
+        store: AdminStore,
+        *,
+        name: str,
+        holder: str,
+        ttl_s: float,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
         self._store = store
-        self._name = name
         self._holder = holder
         self._ttl_s = ttl_s
-        self._until = 0.0
-        self._loop = Loop("elect", ttl_s / 3, self.stand)
+        self._now_s = now_s
+        self._elected = asyncio.Event()
+        self._until_s = 0.0
+        self._rests_until_s = float("-inf")
+        self._one_at_a_time = asyncio.Lock()
+        self._loop = Loop(f"elect_{name}", ttl_s / 3, self.stand)
 
     @property
     def is_leader(self) -> bool:
         """Whether this process leads now."""
-        return time.monotonic() < self._until
+        return self._now_s() < self._until_s
+
+    async def until_elected(self) -> None:
+        """Wait until this process leads."""
+        while not self.is_leader:
+            self._elected.clear()  # its last term may have lapsed without anybody noticing
+            await self._elected.wait()
 
     def start(self) -> None:
         """Stand for election from now on."""
@@ -46,23 +67,40 @@ class Leader:
     async def stop(self) -> None:
         """Stand no more, and resign so that another can take over at once. Idempotent."""
         await self._loop.stop()
-        if self.is_leader:
-            self._until = 0.0
-            self.elected.clear()
-            try:
-                await self._store.elect(self._name, self._holder, 0.0)
-            except Unavailable as error:
-                log.warning("resign", error=str(error))
+        await self._resign()
+
+    async def rest(self, rest_s: float = REST_S) -> None:
+        """Resign, and do not stand again for ``rest_s``: others may be able to do what this process is not."""
+        self._rests_until_s = self._now_s() + rest_s
+        await self._resign()
 
     async def stand(self) -> None:
         """Stand for election once."""
-        sent_at = time.monotonic()
-        term = await self._store.elect(self._name, self._holder, self._ttl_s)
-        if term is None:
-            self._until = 0.0
-            self.elected.clear()
-            return
-        if not self.is_leader:
-            log.info("lead", name=self._name, holder=self._holder, term=term.number)
-        self._until = sent_at + self._ttl_s
-        self.elected.set()
+        # Alone, so that a term that is on its way here when this process resigns is seen, and resigned from.
+        async with self._one_at_a_time:
+            sent_at_s = self._now_s()
+            if sent_at_s < self._rests_until_s:
+                return
+            try:
+                term = await self._store.elect(self.name, self._holder, self._ttl_s)
+            except PermissionDenied as error:
+                self._rests_until_s = sent_at_s + REST_S
+                log.warning("elect", duty=self.name, error=str(error), again_in_s=REST_S)
+                return
+            if term is None:
+                self._until_s = 0.0
+                return
+            if not self.is_leader:
+                log.info("lead", duty=self.name, holder=self._holder, term=term.number)
+            self._until_s = sent_at_s + self._ttl_s
+            self._elected.set()
+
+    async def _resign(self) -> None:
+        async with self._one_at_a_time:
+            if not self.is_leader:
+                return
+            self._until_s = 0.0
+            try:
+                await self._store.elect(self.name, self._holder, 0.0)
+            except Unavailable as error:
+                log.warning("resign", duty=self.name, error=str(error))

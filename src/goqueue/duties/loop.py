@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from goqueue.model.errors import Unavailable
+from goqueue.model.errors import PermissionDenied, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,6 +48,8 @@ class Loop:
                 await self._tick()
             except Unavailable as error:
                 delay_s = min(delay_s, RETRY_S)
+                log.warning(self.name, error=str(error))
+            except PermissionDenied as error:  # its message says what to do; where it came from does not help
                 log.warning(self.name, error=str(error))
             except Exception:
                 log.exception(self.name)
