@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from goqueue.engine.alarm import Alarm
 from goqueue.engine.backoff import Backoff
 from goqueue.model import limits
 from goqueue.model.errors import LeaseLost, Unavailable
@@ -27,8 +28,15 @@ if TYPE_CHECKING:
     from goqueue.store.port import WorkStore
 
 PUMPS: Final = 2
+POLL_SPREAD: Final = 0.25
+"""A poll comes this share earlier or later, so that the polls of many workers spread."""
 
 log = structlog.get_logger("goqueue.engine")
+
+
+def poll_max_s(settings: WorkerSettings) -> float:
+    """Return the longest time between two polls."""
+    return settings.poll_s * (1 + POLL_SPREAD)
 
 
 class Fetcher:
@@ -72,6 +80,7 @@ class Fetcher:
         self._turn = asyncio.Event()
         self._numbers = itertools.count(1)
         self._poll: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(poll_max_s(settings), self.look_again, loop=asyncio.get_running_loop())
         self._available = True
 
     # -- when to go -------------------------------------------------------------------------------
@@ -100,13 +109,17 @@ class Fetcher:
         self._signals_seen += 1
         self.wake()
 
+    def look_in(self, delay_s: float) -> None:
+        """Claim again in ``delay_s`` seconds, unless a poll comes before that anyway."""
+        if self.open:
+            self._alarm.set(delay_s)
+
     def _on_poll(self) -> None:
         self._arm_poll()
         self.look_again()
 
     def _arm_poll(self) -> None:
-        # Jittered, so that the polls of many workers spread.
-        delay_s = self._settings.poll_s * (0.75 + random.random() / 2)  # noqa: S311
+        delay_s = self._settings.poll_s * (1 + POLL_SPREAD * (2 * random.random() - 1))  # noqa: S311
         self._poll = asyncio.get_running_loop().call_later(delay_s, self._on_poll)
 
     # -- loops ------------------------------------------------------------------------------------
@@ -205,5 +218,6 @@ class Fetcher:
     def close(self) -> None:
         """Stop polling. Idempotent."""
         self.open = False
+        self._alarm.close()
         if self._poll is not None:
             self._poll.cancel()

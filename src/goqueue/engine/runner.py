@@ -16,10 +16,11 @@ from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.executors.threads import HandlerRaised, ThreadCall, ThreadExecutor
 from goqueue.engine.failure import HandlerHung
+from goqueue.engine.report import report
 from goqueue.engine.unknown import UnknownKinds
-from goqueue.engine.verdict import RELEASE, Stop, verdict
+from goqueue.engine.verdict import COMPLETE, RELEASE, Stop, verdict
 from goqueue.model.lease import Held
-from goqueue.model.outcome import Settlement
+from goqueue.model.outcome import Complete, Settlement
 from goqueue.tasks.context import Context, in_handler
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ class Running:
 class Runner:
     """Holds the leases of one process: those that wait for a slot, and those that run.
 
-    ``settle`` takes each outcome. ``wake`` is called when nothing more will happen soon by itself: the moment to
-    settle and to claim. Everything here happens on the event loop except what `Context` asks from other threads.
+    ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off. ``wake`` is called
+    when nothing more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when as many
+    handlers hang as there are slots. Everything here happens on the event loop except what `Context` asks from other
+    threads.
     """
 
     def __init__(
@@ -69,7 +72,9 @@ class Runner:
         settings: WorkerSettings,
         *,
         settle: Callable[[Settlement], None],
+        returns: Callable[[Settlement], None],
         wake: Callable[[], None],
+        crowded: Callable[[], None],
         port: ContextPort,
         hang_s: float = HANG_S,
         random01: Callable[[], float] = random.random,
@@ -82,7 +87,9 @@ class Runner:
         self._settings = settings
         self._tasks = app.tasks
         self._settle = settle
+        self._returns = returns
         self._wake = wake
+        self._crowded = crowded
         self._port = port
         self._hang_s = hang_s
         self._random01 = random01
@@ -259,6 +266,8 @@ class Runner:
         if run.call is not None and self._threads.give_up(run.call):
             run.gave_slot = True
             self._thread_slots.release()
+        if len(self.hung) >= self._settings.concurrency:
+            self._crowded()
 
     def cancel(self, held: Iterable[Held]) -> None:
         """Tell the handlers of these leases that somebody wants their jobs cancelled."""
@@ -356,7 +365,11 @@ class Runner:
         self._decide(lease, RELEASE)
 
     def _decide(self, lease: Lease, outcome: Outcome) -> None:
-        self._settle(Settlement(lease.ref, lease.fence, outcome))
+        settlement = Settlement(lease.ref, lease.fence, outcome)
+        if outcome is not COMPLETE and type(outcome) is not Complete:
+            report(lease, outcome)
+            self._returns(settlement)
+        self._settle(settlement)
         self.finished += 1
         if not self._turn_due:
             self._take_turn_soon()

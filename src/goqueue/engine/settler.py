@@ -11,7 +11,7 @@ import structlog
 from goqueue.engine.failure import cut
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo
-from goqueue.model.outcome import Answer, Dead, Settlement
+from goqueue.model.outcome import Answer, Dead, Retry, Settlement, Snooze
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,20 +37,32 @@ class Batch:
 
 
 class Settler:
-    """The unwritten outcomes of one process. ``wake`` is called when one is due that was not before.
+    """The unwritten outcomes of one process. ``wake`` is called when one is due that was not before; ``returns`` when
+    a job has been put off for at most ``returns_max_s``, with the seconds until then.
 
     An outcome leaves only by an answer of the store: applied, already or lost. While the store is away it stays here,
     also beyond the end of its lease: the fence decides whether it still counts, so nothing is lost for nothing. The
     buffer is bounded by the brake: from ``outcomes_waiting_max`` on nothing is claimed.
     """
 
-    def __init__(self, *, batch: int, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        batch: int,
+        loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+        returns: Callable[[float], None],
+        returns_max_s: float,
+    ) -> None:
         self.settled = 0
         self.lost = 0
         self.dropped = 0
         self._batch = min(batch, limits.SETTLE_MAX)
         self._loop = loop
         self._wake = wake
+        self._returns = returns
+        self._returns_max_s = returns_max_s
+        self._returning: set[tuple[str, int]] = set()
         self._ready: deque[Settlement] = deque()
         self._suspects: deque[Batch] = deque()
         self._busy: dict[tuple[str, int], int] = {}
@@ -68,6 +80,11 @@ class Settler:
     def waiting(self) -> int:
         """Outcomes that the store has not answered for good, in flight or not."""
         return len(self._ready) + len(self._suspects) + self._away
+
+    def note_return(self, settlement: Settlement) -> None:
+        """Look, before it is added, whether this outcome puts its job off for a short while only."""
+        if _delay_s(settlement, self._returns_max_s) is not None:
+            self._returning.add((settlement.ref.id, settlement.fence))
 
     def take(self) -> Batch:
         """Return the next outcomes to send, perhaps none; then `answered`, `put_back` or `refused` must follow."""
@@ -105,7 +122,8 @@ class Settler:
         count = len(batch.outcomes)
         self._landed(batch)
         self.settled += count
-        if answers.count(Answer.APPLIED) == count == len(answers) and not self._busy:
+        special = self._busy or self._returning
+        if not special and answers.count(Answer.APPLIED) == count == len(answers):
             return
         for settlement, answer in zip(batch.outcomes, answers, strict=True):
             self._note(settlement, answer)
@@ -124,9 +142,13 @@ class Settler:
             self._loop.call_later(delay_s, self._again, settlement)
             return
         self._busy.pop(key, None)
+        returning = key in self._returning
+        self._returning.discard(key)
         match answer:
             case Answer.APPLIED | Answer.ALREADY:
-                pass
+                delay_s = _delay_s(settlement, self._returns_max_s) if returning else None
+                if delay_s is not None:
+                    self._returns(delay_s)
             case Answer.LOST:
                 self.settled -= 1
                 self.lost += 1
@@ -150,8 +172,14 @@ class Settler:
             return
         (settlement,) = batch.outcomes
         log.error("settle", answer="refused", job_id=settlement.ref.id, fence=settlement.fence, error=repr(error))
+        self._returning.discard((settlement.ref.id, settlement.fence))
         if batch.suspect == 0:
             info = ErrorInfo(type(error).__qualname__, cut(f"the outcome could not be stored: {error}", 1_000))
             self._suspects.append(Batch([Settlement(settlement.ref, settlement.fence, Dead(info, "unstorable"))], 1))
         else:
             self.dropped += 1
+
+
+def _delay_s(settlement: Settlement, max_s: float) -> float | None:
+    outcome = settlement.outcome
+    return outcome.delay_s if isinstance(outcome, Retry | Snooze) and outcome.delay_s <= max_s else None

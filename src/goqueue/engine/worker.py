@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import structlog
 
-from goqueue.engine.fetcher import PUMPS, Fetcher
+from goqueue.engine.fetcher import PUMPS, Fetcher, poll_max_s
 from goqueue.engine.keeper import Keeper
 from goqueue.engine.port import HandlerPort
 from goqueue.engine.runner import Runner
@@ -242,6 +242,18 @@ class Worker:
             parts.runner.hand_back_waiting()
             parts.runner.hand_back_running()
 
+    def _crowded(self) -> None:
+        """As many handlers hang as there are slots. A supervisor starts another process in the place of this one."""
+        if self._stop.is_set():
+            return
+        if self._lifeline is not None:
+            log.error("recycle", hung=self.hung, reason="too many handlers go on after they were told to stop")
+            self.stop_gracefully()
+        else:
+            log.error(
+                "crowd", hung=self.hung, do="restart this process: handlers that ignore their timeouts fill it up"
+            )
+
     def _news(self) -> None:
         if self._lifeline is not None:
             self._lifeline.read()
@@ -256,8 +268,22 @@ class _Parts:
         store, settings = worker._store, worker._settings
         port = HandlerPort(store)
         wake: Callable[[], None] = lambda: self.fetcher.wake()  # noqa: E731  bound below
-        self.settler = Settler(batch=settings.settle_batch, loop=asyncio.get_running_loop(), wake=wake)
-        self.runner = Runner(worker._app, settings, settle=self.settler.add, wake=wake, port=port)
+        self.settler = Settler(
+            batch=settings.settle_batch,
+            loop=asyncio.get_running_loop(),
+            wake=wake,
+            returns=lambda delay_s: self.fetcher.look_in(delay_s),
+            returns_max_s=poll_max_s(settings),
+        )
+        self.runner = Runner(
+            worker._app,
+            settings,
+            settle=self.settler.add,
+            returns=self.settler.note_return,
+            wake=wake,
+            crowded=worker._crowded,
+            port=port,
+        )
         port.bind(self.runner.running)
         self.fetcher = Fetcher(
             store,

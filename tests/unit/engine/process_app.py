@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 import time
 
 from goqueue.tasks.app import GoQueue
@@ -52,6 +54,44 @@ def forever(path: str) -> None:
 @app.task(run_in="process")
 def fail() -> None:
     raise LookupError("not in the child either")
+
+
+def _raise(name: str) -> None:
+    match name:
+        case "SystemExit":
+            sys.exit(3)
+        case "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        case "CancelledError":
+            raise asyncio.CancelledError
+        case "RecursionError":
+            _fall(0)
+        case "MemoryError":
+            bytearray(1 << 62)
+        case "GeneratorExit":
+            raise GeneratorExit
+        case _:
+            raise AssertionError(name)
+
+
+def _fall(depth: int) -> int:
+    return _fall(depth + 1) + 1
+
+
+@app.task(run_in="process")
+def raise_in_process(name: str) -> None:
+    _raise(name)
+
+
+@app.task(run_in="process")
+async def raise_async_in_process(name: str) -> None:
+    await asyncio.sleep(0)
+    _raise(name)
+
+
+@app.task(run_in="process")
+def count(number: int) -> int:
+    return number
 
 
 @app.task(run_in="process")

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from goqueue.engine.worker import Worker
+from goqueue.model.job import NewJob
 from goqueue.model.query import CancelJobs, Filter, Query, Selection
 from goqueue.model.state import JobState
 from goqueue.tasks.app import GoQueue
+from goqueue.tasks.task import Task
 from tests.unit.engine import process_app as tasks
 from tests.unit.engine.faults import DEADLINE_S, FaultyStore, quick
 
@@ -86,6 +88,49 @@ async def test_exceptions_are_judged_where_their_classes_are(store: FaultyStore)
     assert "process_app.py" in failed.errors[0].traceback
     assert (snoozed.state, snoozed.attempt) == (JobState.SCHEDULED, 0)
     assert unprintable.state is JobState.RETRYING
+
+
+@pytest.mark.parametrize("task", [tasks.raise_in_process, tasks.raise_async_in_process], ids=lambda task: task.kind)
+async def test_whatever_a_handler_raises_is_one_failed_attempt_and_its_process_goes_on(
+    store: FaultyStore, task: Task[[str], None]
+) -> None:
+    """FAULTS 8: the only slot is free for the next job, in the same process."""
+    names = ("CancelledError", "GeneratorExit", "KeyboardInterrupt", "MemoryError", "RecursionError", "SystemExit")
+    ids = await store.enqueue(tasks.pid.job(), *(task.job(name) for name in names), tasks.pid.job())
+    await run(store, concurrency=1)
+    before, *failed, after = await store.jobs(ids)
+    assert [(job.state, job.attempt) for job in failed] == [(JobState.RETRYING, 1)] * len(names)
+    for name, job in zip(names, failed, strict=True):
+        (error,) = job.errors
+        assert error.type.endswith(name)
+    assert (before.state, after.state) == (JobState.COMPLETED, JobState.COMPLETED)
+    assert before.result == after.result
+
+
+async def test_arguments_that_do_not_fit_fail_with_a_typed_error(store: FaultyStore) -> None:
+    """FAULTS 27."""
+    ids = await store.enqueue(NewJob(kind="count", args=b'{"number": "x"}'), tasks.count.job(1))
+    await run(store)
+    bad, fine = await store.jobs(ids)
+    assert (bad.state, bad.attempt, fine.state) == (JobState.RETRYING, 1, JobState.COMPLETED)
+    assert "InvalidArguments" in bad.errors[0].type
+
+
+async def test_a_graceful_stop_waits_for_a_process_and_past_the_grace_its_job_is_handed_back(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    """FAULTS 10."""
+    ids = await store.enqueue(tasks.forever.job(str(tmp_path / "pid")))
+    worker = Worker(tasks.app, store, quick(beat_s=0.1, lease_s=3.0))
+    running = asyncio.create_task(worker.run())
+    await store.until(lambda: (tmp_path / "pid").exists())
+    worker.stop()
+    beats = len(store.beats)
+    await store.until(lambda: len(store.beats) > beats + 1)
+    assert not running.done()
+    worker.stop()
+    await asyncio.wait_for(running, DEADLINE_S)
+    assert [(job.state, job.attempt) for job in await store.jobs(ids)] == [(JobState.READY, 0)]
 
 
 async def test_the_context_works_across_the_process(store: FaultyStore) -> None:

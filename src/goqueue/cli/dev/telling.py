@@ -1,4 +1,7 @@
-"""A line for each job, for `goqueue dev`: a store that says what passes through it, with a bound on how much."""
+"""A line for each job, for `goqueue dev`: a store that says what passes through it, with a bound on how much.
+
+The engine itself says which attempts failed; here are the lines that only somebody who watches wants.
+"""
 
 from __future__ import annotations
 
@@ -75,22 +78,15 @@ class TellingStore:
 
     def _tell_one(self, settlement: Settlement, lease: Lease | None) -> None:
         facts: dict[str, object] = {"kind": lease.kind if lease else "?", "job_id": settlement.ref.id}
-        attempt = f"{lease.attempt}/{lease.max_attempts}" if lease else "?"
         match settlement.outcome:
             case Complete():
                 self._tell_complete(facts)
-            case Retry(delay_s=delay_s, error=error):
-                log.warning(
-                    "retry", **facts, attempt=attempt, in_s=round(delay_s, 2), error=f"{error.type}: {error.message}"
-                )
-            case Dead(error=error, reason=reason):
-                log.error("dead", **facts, attempt=attempt, reason=reason, error=f"{error.type}: {error.message}")
             case Snooze(delay_s=delay_s, reason=reason):
                 log.info("snooze", **facts, in_s=round(delay_s, 2), reason=reason)
-            case Cancel(reason=reason):
-                log.info("cancel", **facts, reason=reason)
             case Release():
                 log.info("release", **facts)
+            case Retry() | Dead() | Cancel():
+                pass  # told when it was decided, see goqueue.engine.report
             case _:
                 assert_never(settlement.outcome)
 

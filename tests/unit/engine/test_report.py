@@ -1,0 +1,88 @@
+"""What the engine logs of an attempt that is not a plain success."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from goqueue.engine.report import report
+from goqueue.engine.worker import Worker
+from goqueue.model.job import ErrorInfo
+from goqueue.model.outcome import Cancel, Complete, Dead, Outcome, Release, Retry, Snooze
+from goqueue.tasks.app import GoQueue
+from goqueue.tasks.retry import RetryPolicy
+from goqueue.tasks.signals import CancelJob, SnoozeJob
+from tests.unit.engine.faults import FaultyStore, quick
+from tests.unit.engine.test_verdict import lease
+
+ERROR = ErrorInfo("pkg.Broken", "first line\nsecond line", "Traceback …\npkg.Broken: first line")
+JOB = {"job_id": "x", "kind": "anything", "queue": "default", "attempt": 3, "max_attempts": 20}
+TOLD = {"error_type": "pkg.Broken", "error": "first line"}
+
+TABLE = [
+    (Retry(2.00049, ERROR), {"event": "retry", "log_level": "warning", **TOLD, "delay_s": 2.0}),
+    (
+        Dead(ERROR, "not_retryable"),
+        {"event": "dead", "log_level": "error", **TOLD, "reason": "not_retryable", "stack": ERROR.traceback},
+    ),
+    (Snooze(5.0, "later"), {"event": "snooze", "log_level": "debug", "reason": "later", "delay_s": 5.0}),
+    (Cancel("unwanted"), {"event": "cancel", "log_level": "info", "reason": "unwanted"}),
+]
+
+
+@pytest.mark.parametrize("outcome,line", TABLE, ids=[type(outcome).__name__ for outcome, _ in TABLE])
+def test_one_line_with_the_job_and_what_became_of_it(outcome: Outcome, line: dict[str, object]) -> None:
+    with capture_logs() as logs:
+        report(lease(attempt=3), outcome)
+    assert logs == [{**JOB, **line}]
+
+
+def test_nothing_is_said_of_what_is_handed_back_or_complete() -> None:
+    with capture_logs() as logs:
+        report(lease(), Release())
+        report(lease(), Complete(b"1"))
+    assert logs == []
+
+
+def test_an_error_without_words_has_an_empty_one() -> None:
+    with capture_logs() as logs:
+        report(lease(), Retry(1.0, ErrorInfo("ValueError", "")))
+    assert logs[0]["error"] == ""
+
+
+async def test_a_worker_says_it_once_for_each_attempt() -> None:
+    app = GoQueue(retry=RetryPolicy.fixed(3600.0))
+
+    @app.task
+    async def fine() -> int:
+        return 1
+
+    @app.task
+    async def fail() -> None:
+        raise ValueError("no")
+
+    @app.task(max_attempts=1)
+    def fail_for_good() -> None:
+        raise ValueError("no")
+
+    @app.task
+    async def later() -> None:
+        raise SnoozeJob(60.0)
+
+    @app.task
+    async def unwanted() -> None:
+        raise CancelJob("unwanted")
+
+    store = FaultyStore()
+    tasks = (fine, fail, fail_for_good, later, unwanted)
+    ids = await store.enqueue(*(task.job() for task in tasks))
+    with capture_logs() as logs:
+        await Worker(app, store, quick()).run_until_idle()
+    lines = [line for line in logs if "job_id" in line]
+    told = sorted((line["job_id"], line["event"], line["kind"]) for line in lines)
+    assert told == sorted(
+        (id, event, task.kind)
+        for id, task, event in zip(ids[1:], tasks[1:], ("retry", "dead", "snooze", "cancel"), strict=True)
+    )
+    (dead,) = [line for line in lines if line["event"] == "dead"]
+    assert "fail_for_good" in dead["stack"]
