@@ -7,15 +7,17 @@ import ctypes
 import os
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from goqueue.engine.runner import Runner
 from goqueue.engine.worker import Worker, worker_info
 from goqueue.model.errors import NotConfigured
 from goqueue.settings import WorkerSettings
 from goqueue.tasks.app import GoQueue
-from tests.unit.engine.faults import FaultyStore
+from tests.unit.engine.faults import FaultyStore, hang_defaults
 
 if TYPE_CHECKING:
     from goqueue.engine.child import Child
@@ -62,6 +64,12 @@ async def deaf(seconds: float) -> None:
             continue
 
 
+@app.task(timeout_s=0.01)
+def hang(seconds: float) -> None:
+    report("hanging", os.getpid())
+    threading.Event().wait(seconds)
+
+
 @app.task
 async def die(seconds: float) -> None:
     report("dying", os.getpid())
@@ -88,6 +96,9 @@ async def target(child: Child) -> None:
     if payload.job == "hold_the_gil":
         # Its neighbour is still running when the GIL is free again, and must not be given up.
         await store.enqueue(wait.job(payload.seconds + 0.5))
+    if payload.job == "hang":
+        Runner.__init__.__kwdefaults__ = hang_defaults(0.05)
+        await store.enqueue(hang.job(payload.seconds), wait.job(0.5))
     if payload.job:
         await store.enqueue(app.tasks[payload.job].job(payload.seconds))
     info = worker_info(app, payload.settings, ("default",), id=child.worker_id)

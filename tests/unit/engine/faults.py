@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from goqueue.engine.runner import Runner
 from goqueue.model.errors import StoreUnavailable
 from goqueue.model.job import DEFAULT_TENANT
 from goqueue.model.lease import Beaten, Claimed, Held
@@ -133,6 +134,11 @@ def quick(**changes: object) -> WorkerSettings:
     """Settings with short waits."""
     values: dict[str, object] = {"poll_s": 0.05, "grace_s": 10.0, "concurrency": 10, "threads": 4, "child_processes": 1}
     return WorkerSettings(**{**values, **changes})  # type: ignore[arg-type] # names and types are checked at run time
+
+
+def hang_defaults(hang_s: float) -> dict[str, object]:
+    """The keyword defaults of a `Runner` that gives handlers up after ``hang_s``."""
+    return {**(Runner.__init__.__kwdefaults__ or {}), "hang_s": hang_s}
 
 
 class Latch:

@@ -225,3 +225,14 @@ async def test_a_stop_before_the_start_ends_at_once(tmp_path: Path) -> None:
     supervisor.stop()
     await asyncio.wait_for(supervisor.run(), DEADLINE_S)
     assert supervisor.pids == ()
+
+
+async def test_a_process_full_of_hung_handlers_is_recycled_gracefully(tmp_path: Path) -> None:
+    """FAULTS 13: their outcomes are decided, what else runs may finish, and another process takes its place."""
+    async with staged(tmp_path, quick(concurrency=2, threads=2), "hang", 600.0) as (stage, supervisor, _):
+        await stage.until(lambda: len(stage.told("up")) == 2)
+        assert supervisor.restarts == 1
+        pid = stage.told("up")[0][1]
+        settled = sorted(report[2:] for report in stage.told("settled", pid))
+        assert settled == [["Complete", "applied"], ["Retry", "applied"], ["Retry", "applied"]]
+    assert all(beat.worker.pid != int(pid) for _, beat in stage.beats)  # it took its leave itself

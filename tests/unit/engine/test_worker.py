@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from goqueue.engine import runner as runner_module
 from goqueue.engine.worker import Worker
@@ -22,7 +23,7 @@ from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context, in_handler
 from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.signals import SnoozeJob
-from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, quick
+from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, hang_defaults, quick
 
 ERRORS: dict[str, BaseException] = {
     "MemoryError": MemoryError("full"),
@@ -193,8 +194,13 @@ async def test_whatever_a_handler_raises_is_one_failed_attempt(
     @app.task
     async def fine() -> None: ...
 
-    ids = await store.enqueue((fail_in_thread if in_thread else fail).job(), fine.job())
-    await Worker(app, store, quick(concurrency=1, prefetch=1)).run_until_idle()
+    @app.task
+    def fine_in_thread() -> None: ...
+
+    pair = (fail_in_thread, fine_in_thread) if in_thread else (fail, fine)
+    ids = await store.enqueue(*(task.job() for task in pair))
+    async with asyncio.timeout(DEADLINE_S):
+        await Worker(app, store, quick(concurrency=1, prefetch=1, threads=1)).run_until_idle()
     failed, other = await store.jobs(ids)
     assert other.state is JobState.COMPLETED
     assert failed.state is JobState.RETRYING
@@ -344,24 +350,24 @@ async def test_a_handler_that_ignores_its_timeout_loses_its_slot(
     @app.task
     def fine() -> None: ...
 
-    monkeypatch.setattr(runner_module, "HANG_S", 0.05)
-    monkeypatch.setattr(runner_module.Runner.__init__, "__kwdefaults__", _with_hang_s(0.05))
+    monkeypatch.setattr(runner_module.Runner.__init__, "__kwdefaults__", hang_defaults(0.05))
     ids = await store.enqueue((deaf_in_thread if in_thread else deaf).job(), fine.job())
-    async with working(Worker(app, store, quick(concurrency=1, threads=1))):
-        await store.until(lambda: len(store.settled) == 2)
-        latch.end.set()
-        let_go.set()
+    with capture_logs() as logs:
+        async with working(Worker(app, store, quick(concurrency=1, threads=1))):
+            await store.until(lambda: len(store.settled) == 2)
+            latch.end.set()
+            let_go.set()
+    (reported,) = [line for line in logs if line["event"] == "abandon"]
+    assert reported["job_id"] == ids[0]
+    assert "let_go.wait" in reported["stack"] if in_thread else "in deaf" in reported["stack"]
+    (full,) = [line for line in logs if line["event"] == "crowd"]  # nobody can recycle it, but it can be told
+    assert full["hung"] == 1
     hung, other = await store.jobs(ids)
     assert other.state is JobState.COMPLETED
     assert hung.state is JobState.RETRYING
     assert hung.errors[0].type == "TimeoutError"
     assert "latch.end.wait" in hung.errors[0].traceback or "in deaf" in hung.errors[0].traceback
     assert len(store.settled) == 2  # its late end changes nothing
-
-
-def _with_hang_s(hang_s: float) -> dict[str, object]:
-    defaults = dict(runner_module.Runner.__init__.__kwdefaults__ or {})
-    return {**defaults, "hang_s": hang_s}
 
 
 # -- the store and its faults ---------------------------------------------------------------------
