@@ -23,7 +23,7 @@ def report(lease: Lease, outcome: Outcome) -> None:
             log.warning("retry", **_of_job(lease), **_of_error(error), delay_s=round(delay_s, 3))
         case Dead(error=error, reason=reason):
             # `stack` is what renderers for people print as it is, on lines of its own.
-            log.error("dead", **_of_job(lease), **_of_error(error), reason=reason, stack=error.traceback)
+            log.error("dead", **_of_job(lease), **_of_error(error), reason=reason, stack=error.traceback.rstrip())
         case Snooze(delay_s=delay_s, reason=reason):
             log.debug("snooze", **_of_job(lease), reason=reason, delay_s=round(delay_s, 3))
         case Cancel(reason=reason):

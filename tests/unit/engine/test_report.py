@@ -15,7 +15,7 @@ from goqueue.tasks.signals import CancelJob, SnoozeJob
 from tests.unit.engine.faults import FaultyStore, quick
 from tests.unit.engine.test_verdict import lease
 
-ERROR = ErrorInfo("pkg.Broken", "first line\nsecond line", "Traceback …\npkg.Broken: first line")
+ERROR = ErrorInfo("pkg.Broken", "first line\nsecond line", "Traceback …\npkg.Broken: first line\n")
 JOB = {"job_id": "x", "kind": "anything", "queue": "default", "attempt": 3, "max_attempts": 20}
 TOLD = {"error_type": "pkg.Broken", "error": "first line"}
 
@@ -23,7 +23,7 @@ TABLE = [
     (Retry(2.00049, ERROR), {"event": "retry", "log_level": "warning", **TOLD, "delay_s": 2.0}),
     (
         Dead(ERROR, "not_retryable"),
-        {"event": "dead", "log_level": "error", **TOLD, "reason": "not_retryable", "stack": ERROR.traceback},
+        {"event": "dead", "log_level": "error", **TOLD, "reason": "not_retryable", "stack": ERROR.traceback.rstrip()},
     ),
     (Snooze(5.0, "later"), {"event": "snooze", "log_level": "debug", "reason": "later", "delay_s": 5.0}),
     (Cancel("unwanted"), {"event": "cancel", "log_level": "info", "reason": "unwanted"}),
