@@ -131,7 +131,7 @@ def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list
     try:
         statement = next(plan)
         if wake:
-            statement = msgspec.structs.replace(statement, wake=wake)
+            statement = _waking(statement, wake)
         while True:
             try:
                 rows = yield statement
@@ -142,6 +142,12 @@ def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list
     except StopIteration as stop:
         answer: list[Enqueued] = stop.value
         return answer
+
+
+def _waking(statement: Statement, topics: tuple[str, ...]) -> Statement:
+    if statement.name == "enqueue_one":
+        return msgspec.structs.replace(statement, params=(*statement.params[:-1], topics[0]))
+    return msgspec.structs.replace(statement, wake=topics)
 
 
 def _notify(topics: tuple[str, ...]) -> Plan[None]:

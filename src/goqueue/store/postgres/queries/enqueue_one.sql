@@ -1,6 +1,7 @@
 -- enqueue: insert one job without a unique key.
 -- $1 now or null  $2 id  $3 tenant  $4 queue  $5 group key  $6 run_at or null  $7 delay in seconds
 -- $8 priority  $9 kind  $10 args  $11 max_attempts  $12 max_crashes  $13 timeout or null  $14 tags or null  $15 meta or null
+-- $16 topic to notify with the commit, or null. (Two statements in a pipeline would do; one is faster.)
 -- Rows: id, created_at, run_at if it was inserted.
 -- Indexes: job_pkey (conflict), job_ready.
 INSERT INTO goqueue.job (
@@ -12,4 +13,6 @@ SELECT
     $14::text::text[], $15::text::json
 FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
 ON CONFLICT (id) DO NOTHING
-RETURNING id::text, created_at, run_at
+RETURNING
+    id::text, created_at, run_at,
+    (SELECT pg_catalog.pg_notify('goqueue', $16::text)::text WHERE $16::text IS NOT NULL)

@@ -97,7 +97,7 @@ def _note(
     jobs: Sequence[NewJob[Any]], which: list[int], rows: Sequence[tuple[Any, ...]], answers: list[Enqueued | None]
 ) -> None:
     """Answer ``inserted`` for each row; of the same id twice in one batch, the first was inserted."""
-    inserted = {id: (created_at, run_at) for id, created_at, run_at in rows}
+    inserted = {row[0]: (row[1], row[2]) for row in rows}
     for i in which:
         found = inserted.pop(jobs[i].id, None)
         if found is not None:
@@ -173,6 +173,7 @@ def _one(job: NewJob[Any], now: datetime | None) -> tuple[object, ...]:
         job.timeout_s,
         _tags(job),
         _meta(job),
+        None,
     )
 
 

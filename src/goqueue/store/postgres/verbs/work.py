@@ -43,25 +43,24 @@ def claim(
     settings: StoreSettings,
     now: datetime | None = None,
 ) -> Plan[Picked]:
-    """Settle and claim in one statement; a look follows only for outcomes that were not written."""
-    rows = yield Statement(
-        "claim",
-        (
-            now,
-            *_outcome_columns(outcomes),
-            settings.completed_retention_s,
-            settings.cancelled_retention_s,
-            settings.dead_retention_s,
-            want.worker_id or NIL,
-            want.tenant,
-            pack.texts([lane.queue for lane, _ in lanes]),
-            pack.int2s([lane.priority for lane, _ in lanes]),
-            pack.texts([lane.group_key for lane, _ in lanes]),
-            pack.instants([mark.run_at for _, mark in lanes]),
-            pack.uuids([mark.id for _, mark in lanes]),
-            want.total if lanes else 0,
-        ),
+    """Settle and claim in one statement. A look follows only for outcomes that were not written."""
+    wanted = (
+        now,
+        want.worker_id or NIL,
+        want.tenant,
+        pack.texts([lane.queue for lane, _ in lanes]),
+        pack.int2s([lane.priority for lane, _ in lanes]),
+        pack.texts([lane.group_key for lane, _ in lanes]),
+        pack.instants([mark.run_at for _, mark in lanes]),
+        pack.uuids([mark.id for _, mark in lanes]),
+        want.total if lanes else 0,
     )
+    if not outcomes:
+        rows = yield Statement("claim_only", wanted)
+        leases, last = _leases(rows, lanes, want.tenant)
+        return Picked(Claimed((), leases), last)
+    retention = (settings.completed_retention_s, settings.cancelled_retention_s, settings.dead_retention_s)
+    rows = yield Statement("claim", (*wanted, *_outcome_columns(outcomes), *retention))
     missed = rows[0][0]
     settled = (Answer.APPLIED,) * len(outcomes) if not missed else (yield from _check(outcomes, missed))
     leases, last = _leases(rows, lanes, want.tenant) if rows[0][1] is not None else ((), {})

@@ -1,0 +1,34 @@
+-- Claim up to $9 due jobs from lanes, in the order of the lanes, then by (run_at, id).
+-- $1 now or null  $2 worker id  $3 tenant
+-- lanes in the wanted order: $4 queues  $5 priorities  $6 group keys  $7 low-water run_at  $8 low-water id
+-- $9 jobs in all
+-- Indexes: job_ready, worker_pkey, queue_pause_pkey. The constant one says that few rows come, so that the write goes by
+-- TID. Pauses are read into an array first: as an anti-join they could be hashed, and the lanes would lose their order.
+pick AS MATERIALIZED (
+    SELECT j.tid, l.one, l.lane
+    FROM unnest($4::text[], $5::int2[], $6::text[], $7::timestamptz[], $8::uuid[])
+        WITH ORDINALITY AS u(queue, priority, group_key, run_at, id, lane)
+    CROSS JOIN LATERAL (SELECT u.lane::int4 AS lane, 1 AS one) AS l
+    CROSS JOIN LATERAL (
+        SELECT j.ctid AS tid
+        FROM goqueue.job AS j
+        WHERE j.state = 0
+          AND j.tenant = $3::text AND j.queue = u.queue AND j.priority = u.priority AND j.group_key = u.group_key
+          AND j.run_at <= (SELECT now FROM clock) AND (j.run_at, j.id) > (u.run_at, u.id)
+        ORDER BY j.run_at, j.id
+        LIMIT $9::int4
+        FOR UPDATE SKIP LOCKED
+    ) AS j
+    WHERE EXISTS (SELECT FROM goqueue.worker AS w WHERE w.id = $2::uuid AND w.expires_at > (SELECT now FROM clock))
+      AND NOT u.queue = ANY (ARRAY(SELECT p.queue FROM goqueue.queue_pause AS p WHERE p.tenant = $3::text))
+    LIMIT $9::int4
+),
+lease AS (
+    UPDATE goqueue.job AS j
+    SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1, worker_id = $2::uuid, attempted_at = clock.now
+    FROM pick, clock
+    WHERE j.ctid = pick.tid AND pick.one = 1
+    RETURNING
+        j.id::text, pick.lane, j.fence, j.attempt, j.max_attempts, j.crashes, j.timeout_s, j.created_at, j.run_at, j.kind,
+        j.args, j.tags, j.meta, j.attempted_at
+)
