@@ -141,7 +141,7 @@ LOOK_UPS: dict[str, tuple[object, ...]] = {
     "delete": ("default", uuids([new_id()]), date(2026, 1, 1)),
     "change_check": ("default", uuids([new_id()]), date(2026, 1, 1)),
     "enqueue_undo": (uuids([new_id()]), date(2026, 1, 1)),
-    "sweep_orphans": (None, 500, 60.0, None),
+    "sweep_orphans": (None, 500, 60.0, None, None),
     "lanes": (None, "default", ["q1", "q2"], 128),
 }
 

@@ -245,25 +245,25 @@ async def test_an_enqueue_is_heard_at_once_and_a_burst_once_more(make_store: Mak
         more.cancel()
 
 
-async def test_without_notifications_a_store_says_so_and_polls(
-    make_store: MakeStore, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_notifications_a_store_says_so_and_polls(database_url: str, empty_database_url: str) -> None:
     """As behind a transaction pooler: what is sent is not heard. Here because it is sent in another database."""
-    store = await make_store(self_test_s=0.2)
+    store = PostgresStore(database_url, settings=StoreSettings(self_test_s=0.2))
     connect = store._database.connect
     calls = 0
 
     async def elsewhere() -> Any:
         nonlocal calls
         calls += 1
-        if calls > 1:
-            store._database.url = empty_database_url
+        store._database.url = database_url if calls == 1 else empty_database_url
         return await connect()
 
-    monkeypatch.setattr(store._database, "connect", elsewhere)
-    assert await store.listen() is False
-    assert store.capabilities.notifications is False
-    assert store._database.prepare is False
+    store._database.connect = elsewhere  # type: ignore[method-assign]  # the second connection goes astray
+    try:
+        await store.open()
+        assert store.capabilities.notifications is False
+        assert store._database.prepare is False
+    finally:
+        await store.close()
 
 
 async def test_a_pause_is_exact_once_answered(make_store: MakeStore) -> None:

@@ -16,7 +16,7 @@ import structlog
 from goqueue.engine.alarm import Alarm
 from goqueue.engine.backoff import Backoff
 from goqueue.model import limits
-from goqueue.model.errors import LeaseLost, Unavailable
+from goqueue.model.errors import GoQueueError, InvalidInput, Unavailable
 from goqueue.model.lease import Want
 
 if TYPE_CHECKING:
@@ -165,10 +165,17 @@ class Fetcher:
             except Unavailable as error:
                 self._settler.put_back(batch)
                 self._unavailable(error)
-            except (Exception, LeaseLost) as error:  # a bug here or in the store must not end the worker
+            except InvalidInput as error:
                 log.exception("trip", room=room, outcomes=len(batch.outcomes))
                 if batch.outcomes:
                     self._settler.refused(batch, error)
+            except GoQueueError as error:
+                # About the store as a whole (rights, schema, isolation): no outcome is to blame, each is kept.
+                log.warning("trip", error=str(error), code=error.code, outcomes=len(batch.outcomes))
+                self._settler.put_back(batch)
+            except Exception:  # a bug here or in the store must not end the worker, nor cost a job its result
+                log.exception("trip", room=room, outcomes=len(batch.outcomes))
+                self._settler.apart(batch)
             except asyncio.CancelledError:
                 self._settler.put_back(batch)
                 raise

@@ -164,6 +164,12 @@ class Settler:
 
     # -- what the store cannot take ---------------------------------------------------------------
 
+    def apart(self, batch: Batch) -> None:
+        """Keep outcomes on which the store failed nobody knows why: each alone from now on, in turn."""
+        self._landed(batch)
+        suspect = max(0, batch.suspect)
+        self._suspects.extend(Batch([settlement], suspect) for settlement in batch.outcomes)
+
     def refused(self, batch: Batch, error: Exception) -> None:
         """Find the outcome that the store fails on, one by one: it must not hold up the others for ever."""
         self._landed(batch)

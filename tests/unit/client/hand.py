@@ -21,18 +21,18 @@ class Hand:
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
-        with memory.lock:
+        with memory._lock:
             working.extend(memory, Beat(worker=WorkerInfo(id=WORKER), ttl_s=3600))
 
     def take(self) -> Lease:
         """Claim the next job."""
-        with self.memory.lock:
+        with self.memory._lock:
             claimed = working.claim(self.memory, Want(worker_id=WORKER, queues=("default",), total=1), ())
         return claimed.leases[0]
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Decide it."""
-        with self.memory.lock:
+        with self.memory._lock:
             answers = working.settle(self.memory, [Settlement(lease.ref, lease.fence, outcome)])
         assert answers == [Answer.APPLIED]
 

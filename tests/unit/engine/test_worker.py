@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from goqueue.engine import runner as runner_module
 from goqueue.engine.worker import Worker
-from goqueue.model.errors import LeaseLost
+from goqueue.model.errors import InvalidInput, LeaseLost, PermissionDenied, SchemaTooNew, SerializationConflict
 from goqueue.model.job import NewJob
 from goqueue.model.outcome import Answer, Complete, Dead, Release, Retry, Settlement, Snooze
 from goqueue.model.query import CancelJobs, Selection
@@ -441,7 +441,7 @@ async def test_an_outcome_that_the_store_fails_on_is_found_and_replaced(store: F
 
     def spoil(settlement: Settlement) -> Exception | None:
         bad = settlement.ref.id == ids[4] and isinstance(settlement.outcome, Complete)
-        return ValueError("this cannot be stored") if bad else None
+        return InvalidInput("this cannot be stored") if bad else None
 
     store.spoil = spoil
     await Worker(app, store, quick()).run_until_idle()
@@ -449,6 +449,30 @@ async def test_an_outcome_that_the_store_fails_on_is_found_and_replaced(store: F
     assert [job.state for job in jobs].count(JobState.COMPLETED) == 9
     assert jobs[4].state is JobState.DEAD
     assert "this cannot be stored" in jobs[4].errors[0].message
+
+
+@pytest.mark.parametrize(
+    "trouble", [SerializationConflict("again"), PermissionDenied("no right"), SchemaTooNew("newer"), KeyError("a bug")]
+)
+async def test_no_result_is_lost_to_trouble_that_is_the_stores(
+    store: FaultyStore, app: GoQueue, trouble: Exception
+) -> None:
+    """A failover, a missing right, an error that nobody foresaw: every outcome waits until the store takes it."""
+
+    @app.task
+    async def answer(n: int) -> int:
+        return n
+
+    ids = await store.enqueue(*(answer.job(n) for n in range(10)))
+    times = dict.fromkeys(ids, 3)
+
+    def spoil(settlement: Settlement) -> Exception | None:
+        times[settlement.ref.id] -= 1
+        return trouble if times[settlement.ref.id] >= 0 else None
+
+    store.spoil = spoil
+    await Worker(app, store, quick()).run_until_idle()
+    assert [job.state for job in await store.jobs(ids)] == [JobState.COMPLETED] * 10
 
 
 async def test_a_lost_lease_stops_its_handler_and_its_outcome_changes_nothing(store: FaultyStore, app: GoQueue) -> None:

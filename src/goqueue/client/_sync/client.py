@@ -129,7 +129,11 @@ class Client:
     def _enqueue_batch(self, jobs: Sequence[NewJob[R]], conn: object) -> list[Job[R] | Conflict]:
         self._refuse_closed()
         ready = [prepare(job, self._tenant) for job in jobs]
-        answers = self._send(ready) if conn is None else self._require_transactions().enqueue(conn, ready)
+        if conn is None:
+            # An id of the caller's may have been sent before, and be history already: look before storing it again.
+            answers = self._send(ready, retry=any(job.id for job in jobs))
+        else:
+            answers = self._require_transactions().enqueue(conn, ready)
         handles = [self._handle(job, answer) for job, answer in zip(ready, answers, strict=True)]
         # An id of our own making cannot be that of another job; one of the caller's can.
         doubtful = [i for i, answer in enumerate(answers) if answer.status is EnqueueStatus.EXISTS and jobs[i].id]
@@ -137,13 +141,13 @@ class Client:
             self._compare(ready, handles, doubtful, unseen_is_same=conn is not None)
         return handles
 
-    def _send(self, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
+    def _send(self, jobs: Sequence[NewJob[object]], *, retry: bool) -> list[Enqueued]:
         """Enqueue, and ask again under the same ids when the answer was lost: the commit may have been made."""
         tries = 0
         while True:
             try:
                 store = self._open()
-                return store.enqueue(jobs, retry=tries > 0)
+                return store.enqueue(jobs, retry=retry or tries > 0)
             except StoreUnavailable:
                 tries += 1
                 if tries >= self._settings.enqueue_tries:

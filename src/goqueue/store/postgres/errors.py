@@ -10,6 +10,7 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from goqueue.model.errors import (
     GoQueueError,
+    InvalidInput,
     KeyBusy,
     PermissionDenied,
     SchemaMissing,
@@ -22,8 +23,11 @@ DriverError: Final = (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests)
 """What the driver and its pool raise."""
 
 
-def translate(e: BaseException) -> GoQueueError | None:
-    """Return the error to raise instead of the driver's, or None where the driver's own says most (a bug of ours)."""
+def translate(e: BaseException) -> GoQueueError:
+    """Return the error to raise instead of the driver's.
+
+    What no rule names is `StoreUnavailable`, too: a worker keeps its outcomes and tries again, whatever it was.
+    """
     match e:
         case PoolTimeout() | TooManyRequests():
             return StoreUnavailable(
@@ -41,10 +45,18 @@ def translate(e: BaseException) -> GoQueueError | None:
             return SerializationConflict("a concurrent transaction got in the way: run the whole transaction again")
         case pg.LockNotAvailable():
             return KeyBusy("a lock was not free in time: try again")
+        case pg.ReadOnlySqlTransaction():
+            return StoreUnavailable("the database is read-only: a standby, or in the middle of a failover")
+        case _ if is_missing_partition(e):
+            return StoreUnavailable(
+                "the history has no partition for today: run `goqueue server` or `goqueue db migrate` as the owner"
+            )
+        case _ if is_bad_row(e):
+            return InvalidInput(f"PostgreSQL cannot store this: {_first_line(e)}")
         case psycopg.OperationalError() | psycopg.InterfaceError():
             return StoreUnavailable(f"PostgreSQL did not answer: {_first_line(e)}")
         case _:
-            return None
+            return StoreUnavailable(f"PostgreSQL refused: {_first_line(e)}")
 
 
 def is_bad_row(e: BaseException) -> bool:
@@ -52,7 +64,7 @@ def is_bad_row(e: BaseException) -> bool:
     return isinstance(e, psycopg.DataError | psycopg.IntegrityError | pg.ProgramLimitExceeded)
 
 
-def is_missing_partition(e: BaseException) -> bool:
+def is_missing_partition(e: BaseException | None) -> bool:
     """Tell whether a final job met no history partition for its day."""
     return isinstance(e, pg.CheckViolation) and "no partition of relation" in str(e)
 

@@ -39,6 +39,7 @@ class _Book:
         self.scanned_s = -1e9
         self.scan_cost_s = 0.0
         self.scan: asyncio.Task[None] | None = None
+        self.woken = False
 
 
 class LaneFetch:
@@ -67,7 +68,7 @@ class LaneFetch:
                 again = await self._claim(book, want, lanes, (), now)
                 return Claimed(claimed.settled, again.leases)
         elif since_scan_s > self._settings.scan_max_s or (
-            len(claimed.leases) < want.total and since_scan_s > SCAN_BESIDE_S and self._may_scan(book)
+            (book.woken or len(claimed.leases) < want.total) and since_scan_s > SCAN_BESIDE_S and self._may_scan(book)
         ):
             self._scan_beside(book, want, now)
         return claimed
@@ -91,9 +92,14 @@ class LaneFetch:
         return picked.claimed
 
     def woken(self, queue: str) -> None:
-        """Note a wake-up. "" means that the connection is a new one: what the marks say may be of another server."""
-        if not queue:
-            for book in self._books.values():
+        """Note a wake-up: the next claim looks for new lanes, too, even if those that are known keep it busy.
+
+        "" means that the connection is a new one: what the marks say may be of another server.
+        """
+        for (_, queues), book in self._books.items():
+            if not queue or queue in queues:
+                book.woken = True
+            if not queue:
                 book.lanes.reset()
 
     async def close(self) -> None:
@@ -132,6 +138,7 @@ class LaneFetch:
         """Find the live lanes; tell whether there are any."""
         started_s = time.monotonic()
         book.scanned_s = started_s
+        book.woken = False
         found = await self._database.run(_lanes(want, self._settings.lanes_max, now))
         book.scan_cost_s = time.monotonic() - started_s
         book.lanes.scanned(found)

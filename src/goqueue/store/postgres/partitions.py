@@ -11,8 +11,9 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+from psycopg import OperationalError, sql
 from psycopg import errors as pg
-from psycopg import sql
 
 from goqueue.store.postgres.sql import query
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from goqueue.settings import StoreSettings
 
 AHEAD_DAYS: Final = 7
-_BOUND: Final = re.compile(r"FROM \('(\d{4}-\d{2}-\d{2})'\) TO \('(\d{4}-\d{2}-\d{2})'\)")
+_DAY: Final = re.compile(r"^job_history_(\d{8})$")
+log = structlog.get_logger("goqueue.store")
 
 
 def needed(settings: StoreSettings, now: datetime) -> list[date]:
@@ -35,8 +37,9 @@ def needed(settings: StoreSettings, now: datetime) -> list[date]:
     return sorted(days)
 
 
-async def ensure(connection: AsyncConnection[Any], settings: StoreSettings, now: datetime) -> int:
+async def ensure(connection: AsyncConnection[Any], settings: StoreSettings, now: datetime | None) -> int:
     """Make the partitions that are needed and missing; return how many. Safe beside others who do the same."""
+    now = now or await _clock(connection)
     there = {day for day, _, _ in await _existing(connection)}
     made = 0
     for day in needed(settings, now):
@@ -45,26 +48,44 @@ async def ensure(connection: AsyncConnection[Any], settings: StoreSettings, now:
     return made
 
 
-async def drop_past(connection: AsyncConnection[Any], now: datetime) -> int:
-    """Drop the partitions whose jobs have all expired; return how many. One that cannot be dropped now waits."""
-    today = now.astimezone(UTC).date()
+async def drop_past(connection: AsyncConnection[Any], now: datetime | None) -> int:
+    """Drop the partitions whose jobs have all expired; return how many. One that cannot be dropped now waits.
+
+    A detach waits for every reader that has seen the partition. One that takes longer than the connection's deadline is
+    cancelled, and finished by a later round.
+    """
+    today = (now or await _clock(connection)).astimezone(UTC).date()
     dropped = 0
     for day, name, pending in await _existing(connection):
         if day <= today:
             how = sql.SQL("FINALIZE") if pending else sql.SQL("CONCURRENTLY")
             table = sql.Identifier("goqueue", name)
             detach = sql.SQL("ALTER TABLE goqueue.job_history DETACH PARTITION {} {}").format(table, how)
-            await connection.execute(detach)
-            await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+            try:
+                await connection.execute(detach)
+                await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+            except OperationalError as e:
+                log.warning(
+                    "history", partition=name, error=str(e).strip(), hint="somebody reads it: tried again later"
+                )
+                return dropped
             dropped += 1
     return dropped
+
+
+async def _clock(connection: AsyncConnection[Any]) -> datetime:
+    """Return the server's now: days are the database's, whatever the clock of this machine says."""
+    row = await (await connection.execute(query("clock"))).fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
 
 
 async def _existing(connection: AsyncConnection[Any]) -> list[tuple[date, str, bool]]:
     cursor = await connection.execute(query("partitions"))
     found = []
-    for name, bound, pending in await cursor.fetchall():
-        match = _BOUND.search(bound or "")
+    for name, pending in await cursor.fetchall():
+        match = _DAY.search(name)
         if match:
             found.append((date.fromisoformat(match[1]), name, pending))
     return sorted(found)

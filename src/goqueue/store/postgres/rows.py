@@ -82,7 +82,7 @@ def worker_record(row: tuple[Any, ...]) -> WorkerRecord:
 
 def utc(value: datetime) -> datetime:
     """Return the same instant in UTC, whatever the session's time zone."""
-    return value.astimezone(UTC)
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
 def earliest_expiry(ids: Sequence[str]) -> date:

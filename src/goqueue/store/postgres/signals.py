@@ -79,7 +79,7 @@ class Listener:
                 continue
             try:
                 await connection.execute("LISTEN goqueue")
-                self.pushes = await self._self_test(connection)
+                self.pushes = await self._database.hears_itself(connection, self._self_test_s)
                 self._tested.set()
                 self._deliver("")  # while nobody listened, something may have been missed
                 if not self.pushes:
@@ -97,19 +97,6 @@ class Listener:
                 await asyncio.sleep(random.uniform(0, min(BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10))))  # noqa: S311
             finally:
                 await connection.close()
-
-    async def _self_test(self, connection: AsyncDeadlineConnection) -> bool:
-        token = f"self-test/{id(self)}/{random.random()}"  # noqa: S311  no secret
-        sender = await self._database.connect()
-        try:
-            await sender.execute("SELECT pg_catalog.pg_notify('goqueue', $1::text)", (token,))
-        finally:
-            await sender.close()
-        async for notification in connection.notifies(timeout=self._self_test_s):
-            if notification.payload == token:
-                return True
-            self._deliver(notification.payload)
-        return False
 
     async def _listen(self, connection: AsyncDeadlineConnection) -> None:
         while True:

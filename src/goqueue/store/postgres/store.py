@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from goqueue.model.job import JobRef, NewJob
     from goqueue.model.lease import Beat, Beaten, Claimed, Want, WorkerRecord
     from goqueue.model.outcome import Settlement
-    from goqueue.model.query import Enqueued
+    from goqueue.model.query import Change, Changed, Enqueued, Selection
 
 T = TypeVar("T")
 log = structlog.get_logger("goqueue.store")
@@ -66,13 +67,16 @@ class PostgresStore(AsyncPostgresJobs):
         await self._fetch.close()
         await super().close()
 
+    async def open(self) -> None:
+        """Connect, check the schema, and find out whether wake-ups arrive. Idempotent."""
+        await super().open()
+        await self.listen()
+
     async def listen(self) -> bool:
         """Start to listen for wake-ups; tell whether they arrive. Behind a transaction pooler they do not."""
         if self._listener is None:
             self._listener = Listener(self._database, self_test_s=self._settings.self_test_s)
         await self._listener.start()
-        if not self._listener.pushes:
-            self._database.prepare = False
         return self._listener.pushes
 
     def time_travel(self, seconds: float) -> None:
@@ -90,7 +94,7 @@ class PostgresStore(AsyncPostgresJobs):
             return await self._fetch.claim(want, outcomes, self._now())
         except DriverError as e:
             if not outcomes or not (is_missing_partition(e) or is_bad_row(e)):
-                raise translate(e) or e from e
+                raise translate(e) from e
         # An outcome is to blame: settle them apart, then claim.
         settled = tuple(await self.settle(outcomes))
         return _with_answers(await self.claim(want), settled)
@@ -108,7 +112,7 @@ class PostgresStore(AsyncPostgresJobs):
                 if is_missing_partition(e):
                     await self._make_partitions()
                 elif not is_bad_row(e):
-                    raise translate(e) or e from e
+                    raise translate(e) from e
                 elif len(outcomes) > 1:
                     return await self._settle_row_by_row(outcomes)
                 else:
@@ -142,6 +146,10 @@ class PostgresStore(AsyncPostgresJobs):
         """Keep a worker alive; see `goqueue.store.port.WorkStore.extend`."""
         return await self._database.run(work.extend(beat, self._now()))
 
+    async def change(self, selection: Selection, change: Change) -> list[Changed]:
+        """Cancel, retry or delete; see `goqueue.store.jobs_async.AsyncJobStore.change`."""
+        return await self._upkeep(lambda: super(PostgresStore, self).change(selection, change))
+
     async def enqueue_by(self, jobs: Sequence[NewJob[Any]], by: JobRef, fence: int) -> list[Enqueued]:
         """Enqueue under a lease; see `goqueue.store.port.WorkStore.enqueue_by`."""
         answers = await self._database.run(enqueue.enqueue_by(jobs, by, fence, self._now()), atomic=True)
@@ -163,27 +171,39 @@ class PostgresStore(AsyncPostgresJobs):
     async def sweep(self, duty: Duty, limit: int) -> Swept:
         """Do a bounded piece of upkeep; see `goqueue.store.port.AdminStore.sweep`."""
         try:
-            swept = await self._upkeep(
-                lambda: self._database.run(admin.sweep(duty, limit, self._settings, self._now()))
-            )
+            swept = await self._upkeep(lambda: self._sweep(duty, limit, None))
         except DriverError as e:
-            if limit <= 1 or not is_bad_row(e):
-                raise translate(e) or e from e
-            # One bad row must not stop upkeep: take the others one at a time, and leave the bad one.
-            swept = await self.sweep(duty, 1)
+            if not is_bad_row(e):
+                raise translate(e) from e
+            swept = await self._sweep_one_by_one(duty, limit)
         if duty is Duty.HISTORY:
             changed = await self._history()
             return Swept(swept.count + changed, swept.more)
         return swept
 
+    async def _sweep(self, duty: Duty, limit: int, only: str | None) -> Swept:
+        plan = admin.sweep(duty, limit, self._settings, self._now(), only=only)
+        return await self._database.run(plan, translated=False)
+
+    async def _sweep_one_by_one(self, duty: Duty, limit: int) -> Swept:
+        """Take orphans back one at a time: a bad row stays as it is, and holds up none of the others."""
+        count = 0
+        for id in await self._database.run(admin.orphans(duty, limit, self._now())):
+            try:
+                count += (await self._upkeep(partial(self._sweep, duty, 1, id))).count
+            except DriverError as e:
+                if not is_bad_row(e):
+                    raise translate(e) from e
+                log.error("sweep", job_id=id, error=str(e), hint="this job cannot be taken back: delete it by hand")
+        return Swept(count)
+
     async def _history(self) -> int:
-        now = self._now() or datetime.now(UTC)
         connection = await self._database.connect()
         try:
-            made = await partitions.ensure(connection, self._settings, now)
-            return made + await partitions.drop_past(connection, now)
+            made = await partitions.ensure(connection, self._settings, self._now())
+            return made + await partitions.drop_past(connection, self._now())
         except DriverError as e:
-            raise translate(e) or e from e
+            raise translate(e) from e
         finally:
             await connection.close()
 
@@ -191,8 +211,8 @@ class PostgresStore(AsyncPostgresJobs):
         """Run a verb that may move jobs to history, and make the partition that it misses."""
         try:
             return await verb()
-        except DriverError as e:
-            if not is_missing_partition(e):
+        except (*DriverError, StoreUnavailable) as e:
+            if not is_missing_partition(e.__cause__ if isinstance(e, StoreUnavailable) else e):
                 raise
         await self._make_partitions()
         return await verb()
@@ -201,9 +221,9 @@ class PostgresStore(AsyncPostgresJobs):
         async with self._partition_lock:
             connection = await self._database.connect()
             try:
-                await partitions.ensure(connection, self._settings, self._now() or datetime.now(UTC))
+                await partitions.ensure(connection, self._settings, self._now())
             except DriverError as e:
-                raise translate(e) or e from e
+                raise translate(e) from e
             finally:
                 await connection.close()
 
@@ -244,9 +264,9 @@ class PostgresStore(AsyncPostgresJobs):
         connection.deadline_s = 3600.0
         try:
             status = await migrate.apply(connection, lock_timeout_s=self._settings.lock_timeout_s * 10)
-            await partitions.ensure(connection, self._settings, self._now() or datetime.now(UTC))
+            await partitions.ensure(connection, self._settings, self._now())
         except DriverError as e:
-            raise translate(e) or e from e
+            raise translate(e) from e
         finally:
             await connection.close()
         return status
@@ -257,7 +277,7 @@ class PostgresStore(AsyncPostgresJobs):
         try:
             return await migrate.status(connection)
         except DriverError as e:
-            raise translate(e) or e from e
+            raise translate(e) from e
         finally:
             await connection.close()
 

@@ -98,5 +98,5 @@ class World:
 
     def stored(self) -> list[str]:
         """Ids of all jobs, in order of creation."""
-        with self.memory.lock:
+        with self.memory._lock:
             return sorted(row.job.id for row in self.memory.all("default"))

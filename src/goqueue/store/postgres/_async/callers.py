@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import AsyncConnection, AsyncRawCursor
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.rows import tuple_row
 
 from goqueue.model.errors import InvalidInput
 from goqueue.store.postgres.adapters import teach
@@ -35,16 +36,27 @@ async def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | 
         )
     if conn.info.transaction_status == TransactionStatus.INERROR:
         raise InvalidInput("its transaction has failed: roll it back first", "conn")
+    if conn.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise InvalidInput("is in pipeline mode: enqueue before or after it", "conn")
+    if conn.info.encoding != "utf-8":
+        raise InvalidInput(f"has client_encoding {conn.info.encoding}: it must be UTF8", "conn")
     try:
-        answers = await _pump(enqueue.enqueue(jobs, now=now), conn)
-        await _pump(enqueue.notify_idle(jobs, now), conn)
+        if conn.info.transaction_status == TransactionStatus.IDLE and conn.autocommit:
+            async with conn.transaction():  # several statements, all or nothing
+                return await _enqueue(conn, jobs, now)
+        return await _enqueue(conn, jobs, now)
     except DriverError as e:
-        raise translate(e) or e from e
+        raise translate(e) from e
+
+
+async def _enqueue(conn: AsyncConnection[Any], jobs: Sequence[NewJob[Any]], now: datetime | None) -> list[Enqueued]:
+    answers = await _pump(enqueue.enqueue(jobs, now=now), conn)
+    await _pump(enqueue.notify_idle(jobs, now), conn)
     return answers
 
 
 async def _pump(plan: Plan[T], conn: AsyncConnection[Any]) -> T:
-    async with AsyncRawCursor(conn) as cursor:
+    async with AsyncRawCursor(conn, row_factory=tuple_row) as cursor:
         teach(cursor.adapters)
         try:
             statement = next(plan)

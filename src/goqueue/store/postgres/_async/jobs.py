@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
 
 
+LEARN_AFTER: Final = 20
+"""Enqueues of a client before it finds out whether it may prepare statements."""
+LEARN_S: Final = 0.2
+
+
 class AsyncPostgresJobs:
     """`AsyncJobStore` on PostgreSQL."""
 
@@ -33,11 +38,14 @@ class AsyncPostgresJobs:
         self._database = AsyncDatabase(url, self._settings)
         self._wakeups = Wakeups(self._settings.notify_window_s)
         self._shift = timedelta(0)
+        self._enqueues = 0
 
     async def open(self) -> None:
         """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent."""
         await self._database.open()
-        migrate.check(await self._database.run(_version()))
+        version, isolation = await self._database.run(_probe())
+        migrate.check(version)
+        self._database.explicit = isolation != "read committed"
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -46,12 +54,13 @@ class AsyncPostgresJobs:
 
     async def ping(self) -> None:
         """Answer a trivial question within the deadline."""
-        await self._database.run(_version())
+        await self._database.run(_probe())
 
     async def enqueue(self, jobs: Sequence[NewJob[Any]], retry: bool = False) -> list[Enqueued]:
         """Store jobs; see `goqueue.store.jobs_async.AsyncJobStore.enqueue`."""
         if not jobs:
             return []
+        await self._learn()
         atomic = retry or sum(job.unique is not None for job in jobs) not in (0, 1) or _mixed(jobs)
         plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now())
         if atomic:
@@ -78,7 +87,7 @@ class AsyncPostgresJobs:
 
     async def find(self, query: Query) -> Page:
         """Return one page, newest first."""
-        return await self._database.run(find_verb.find(query, self._now()))
+        return await self._database.run(find_verb.find(query, self._now()), snapshot=True)
 
     async def count(self, filter: Filter) -> list[Count]:
         """Count jobs that are not final."""
@@ -95,6 +104,12 @@ class AsyncPostgresJobs:
     def _now(self) -> datetime | None:
         """Return None, which means the server's clock, unless a test has moved this store's."""
         return datetime.now(UTC) + self._shift if self._shift else None
+
+    async def _learn(self) -> None:
+        """Find out, once it pays, whether statements can be prepared: a short script never asks."""
+        self._enqueues += 1
+        if self._enqueues == LEARN_AFTER and not self._database.prepare:
+            await self._database.learn(min(self._settings.self_test_s, LEARN_S))
 
     async def _wake_later(self, jobs: Sequence[NewJob[Any]]) -> None:
         """Send wake-ups after a commit of ours that could not carry them."""
@@ -154,7 +169,6 @@ def _notify(topics: tuple[str, ...]) -> Plan[None]:
         yield Statement("notify", (name,), indexed=False)
 
 
-def _version() -> Plan[int]:
+def _probe() -> Plan[tuple[int, str]]:
     rows = yield Statement("probe", indexed=False)
-    version: int = rows[0][0]
-    return version
+    return rows[0][0], rows[0][1]

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import Connection, RawCursor
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.rows import tuple_row
 
 from goqueue.model.errors import InvalidInput
 from goqueue.store.postgres.adapters import teach
@@ -34,16 +35,27 @@ def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | None) 
         raise InvalidInput(f"needs a psycopg Connection, got {type(conn).__module__}.{type(conn).__name__}", "conn")
     if conn.info.transaction_status == TransactionStatus.INERROR:
         raise InvalidInput("its transaction has failed: roll it back first", "conn")
+    if conn.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise InvalidInput("is in pipeline mode: enqueue before or after it", "conn")
+    if conn.info.encoding != "utf-8":
+        raise InvalidInput(f"has client_encoding {conn.info.encoding}: it must be UTF8", "conn")
     try:
-        answers = _pump(enqueue.enqueue(jobs, now=now), conn)
-        _pump(enqueue.notify_idle(jobs, now), conn)
+        if conn.info.transaction_status == TransactionStatus.IDLE and conn.autocommit:
+            with conn.transaction():  # several statements, all or nothing
+                return _enqueue(conn, jobs, now)
+        return _enqueue(conn, jobs, now)
     except DriverError as e:
-        raise translate(e) or e from e
+        raise translate(e) from e
+
+
+def _enqueue(conn: Connection[Any], jobs: Sequence[NewJob[Any]], now: datetime | None) -> list[Enqueued]:
+    answers = _pump(enqueue.enqueue(jobs, now=now), conn)
+    _pump(enqueue.notify_idle(jobs, now), conn)
     return answers
 
 
 def _pump(plan: Plan[T], conn: Connection[Any]) -> T:
-    with RawCursor(conn) as cursor:
+    with RawCursor(conn, row_factory=tuple_row) as cursor:
         teach(cursor.adapters)
         try:
             statement = next(plan)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import uuid4
 
-from psycopg import Connection, OperationalError, RawCursor
+from psycopg import Connection, IsolationLevel, OperationalError, RawCursor
 from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
+from goqueue.model.errors import GoQueueError
 from goqueue.store.postgres.adapters import adapters
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
 from goqueue.store.postgres.sql import query
@@ -25,15 +28,19 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
+CANCEL_S: Final = 1.0
+"""How long a server that did not answer has to take a cancel."""
 _NEVER_BY_ITSELF: Final = 1 << 30
 """Statements are prepared when they ask for it. (None would mean that they never are, even if they do.)"""
+ONE_SNAPSHOT: Final = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 NOTIFY: Final = b"SELECT pg_catalog.pg_notify('goqueue', $1::text)"
 
 
 class DeadlineConnection(Connection["tuple[Any, ...]"]):
-    """A connection that gives up on a server that does not answer, and is then closed."""
+    """A connection that gives up on a server that does not answer, tells it so, and is then closed."""
 
     deadline_s: float = 15.0
+    generation: int = 0
 
     def wait(
         self,
@@ -47,6 +54,10 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
         try:
             return super().wait(gen, interval, self.deadline_s)
         except pg._WaitTimeout:
+            # A server that waits for a lock does not look at its socket: without a cancel it would go on waiting, hold
+            # a backend, and perhaps write after its caller was told that it had not answered.
+            with suppress(*DriverError):
+                self.cancel_safe(timeout=CANCEL_S)
             self.pgconn.finish()
             raise OperationalError(f"no answer within {self.deadline_s:g} s") from None
 
@@ -54,9 +65,14 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
 class Database:
     """A bounded pool of connections, and plans run on them."""
 
-    def __init__(self, url: str, settings: StoreSettings, *, prepare: bool = True) -> None:
+    def __init__(self, url: str, settings: StoreSettings) -> None:
         self._settings = settings
-        self.prepare = prepare
+        self.prepare = False
+        """Whether to prepare statements: only once `hears_itself` has shown that sessions are our own. A pooler that
+        shares them would have our names mean other programs' statements."""
+        self.explicit = False
+        """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
+        self._generation = 0
         self._pool: ConnectionPool[DeadlineConnection] | None = None
         self.url = url
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
@@ -64,6 +80,7 @@ class Database:
             "prepare_threshold": _NEVER_BY_ITSELF,
             "connect_timeout": max(2, round(settings.connect_timeout_s)),
             "application_name": "goqueue",
+            "client_encoding": "UTF8",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -76,7 +93,7 @@ class Database:
         try:
             connection = DeadlineConnection.connect(self.url, **self.kwargs)
         except DriverError as e:
-            raise translate(e) or e from e
+            raise translate(e) from e
         connection.deadline_s = self._settings.statement_timeout_s
         return connection
 
@@ -88,6 +105,13 @@ class Database:
 
         def configure(connection: DeadlineConnection) -> None:
             connection.deadline_s = deadline_s
+            connection.generation = self._generation
+            connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+
+        def check(connection: DeadlineConnection) -> None:
+            # What broke one connection broke, most likely, all that are as old. Asking each would take a deadline each.
+            if connection.generation != self._generation:
+                raise OperationalError("older than the last loss of a connection")
 
         self._pool = ConnectionPool(
             self.url,
@@ -100,6 +124,7 @@ class Database:
             reconnect_timeout=0.0,
             kwargs=self.kwargs,
             configure=configure,
+            check=check,
             open=False,
         )
         self._pool.open()
@@ -109,8 +134,10 @@ class Database:
         if self._pool is not None:
             self._pool.close(timeout=2.0)
 
-    def run(self, plan: Plan[T], *, atomic: bool = False, translated: bool = True) -> T:
+    def run(self, plan: Plan[T], *, atomic: bool = False, snapshot: bool = False, translated: bool = True) -> T:
         """Run a plan on a connection of the pool: each statement by itself, or ``atomic``: all in one transaction.
+
+        ``snapshot``: all statements read one and the same snapshot, and write nothing.
 
         Raises `StoreUnavailable` and the other errors of `goqueue.store.postgres.errors.translate`; without
         ``translated`` the driver's own where one item of a batch is to blame.
@@ -120,17 +147,23 @@ class Database:
         assert self._pool is not None
         try:
             with self._pool.connection() as connection:
-                if not atomic:
-                    return self._pump(plan, connection, transaction=False)
-                with connection.transaction():
-                    connection.execute(NO_SEQUENTIAL_SCANS)
-                    return self._pump(plan, connection, transaction=True)
+                try:
+                    if not (atomic or snapshot):
+                        return self._pump(plan, connection, transaction=False)
+                    with connection.transaction():
+                        if snapshot:
+                            connection.execute(ONE_SNAPSHOT)
+                        connection.execute(NO_SEQUENTIAL_SCANS)
+                        return self._pump(plan, connection, transaction=True)
+                finally:
+                    if connection.closed and connection.generation == self._generation:
+                        self._generation += 1
         except DriverError as e:
-            if isinstance(e, OperationalError):
-                self._drop_broken()
+            if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
+                self.prepare = False
             if not translated and (is_bad_row(e) or is_missing_partition(e)):
                 raise
-            raise translate(e) or e from e
+            raise translate(e) from e
 
     def _pump(self, plan: Plan[T], connection: DeadlineConnection, *, transaction: bool) -> T:
         try:
@@ -148,7 +181,13 @@ class Database:
 
     def _execute(self, statement: Statement, connection: DeadlineConnection, *, transaction: bool) -> Rows:
         sql = query(statement.name)
-        if transaction or not (statement.indexed or statement.wake):
+        if self.explicit and not transaction:
+            with connection.transaction():
+                connection.execute(NO_SEQUENTIAL_SCANS)
+                cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
+                for topic in statement.wake:
+                    connection.execute(NOTIFY, (topic,), prepare=self.prepare)
+        elif transaction or not (statement.indexed or statement.wake):
             cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
         else:
             # One trip, one implicit transaction.
@@ -160,10 +199,32 @@ class Database:
                     connection.execute(NOTIFY, (topic,), prepare=self.prepare)
         return cursor.fetchall() if cursor.description else ()
 
-    def _drop_broken(self) -> None:
-        """After a lost connection: let go of the others that the same event broke."""
-        if self._pool is not None:
+    def learn(self, timeout_s: float) -> None:
+        """Find out whether statements can be prepared. A failure means: not now."""
+        with suppress(*DriverError, GoQueueError):
+            listener = self.connect()
             try:
-                self._pool.check()
-            except DriverError:
-                return
+                listener.execute(b"LISTEN goqueue")
+                self.hears_itself(listener, timeout_s)
+            finally:
+                listener.close()
+
+    def hears_itself(self, listener: DeadlineConnection, timeout_s: float) -> bool:
+        """Tell whether ``listener``, which has said LISTEN, hears what another connection notifies.
+
+        Behind a transaction pooler it does not: there a session is not ours between two transactions. From then on, or
+        not, statements are prepared.
+        """
+        token = f"self-test/{uuid4()}"
+        sender = self.connect()
+        try:
+            sender.execute(NOTIFY, (token,))
+        finally:
+            sender.close()
+        heard = False
+        for notification in listener.notifies(timeout=timeout_s):
+            if notification.payload == token:
+                heard = True
+                break
+        self.prepare = heard
+        return heard

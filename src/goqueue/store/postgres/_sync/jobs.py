@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
 
 
+LEARN_AFTER: Final = 20
+"""Enqueues of a client before it finds out whether it may prepare statements."""
+LEARN_S: Final = 0.2
+
+
 class PostgresJobs:
     """`JobStore` on PostgreSQL."""
 
@@ -34,11 +39,14 @@ class PostgresJobs:
         self._database = Database(url, self._settings)
         self._wakeups = Wakeups(self._settings.notify_window_s)
         self._shift = timedelta(0)
+        self._enqueues = 0
 
     def open(self) -> None:
         """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent."""
         self._database.open()
-        migrate.check(self._database.run(_version()))
+        version, isolation = self._database.run(_probe())
+        migrate.check(version)
+        self._database.explicit = isolation != "read committed"
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -47,12 +55,13 @@ class PostgresJobs:
 
     def ping(self) -> None:
         """Answer a trivial question within the deadline."""
-        self._database.run(_version())
+        self._database.run(_probe())
 
     def enqueue(self, jobs: Sequence[NewJob[Any]], retry: bool = False) -> list[Enqueued]:
         """Store jobs; see `goqueue.store.jobs_sync.JobStore.enqueue`."""
         if not jobs:
             return []
+        self._learn()
         atomic = retry or sum(job.unique is not None for job in jobs) not in (0, 1) or _mixed(jobs)
         plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now())
         if atomic:
@@ -79,7 +88,7 @@ class PostgresJobs:
 
     def find(self, query: Query) -> Page:
         """Return one page, newest first."""
-        return self._database.run(find_verb.find(query, self._now()))
+        return self._database.run(find_verb.find(query, self._now()), snapshot=True)
 
     def count(self, filter: Filter) -> list[Count]:
         """Count jobs that are not final."""
@@ -96,6 +105,12 @@ class PostgresJobs:
     def _now(self) -> datetime | None:
         """Return None, which means the server's clock, unless a test has moved this store's."""
         return datetime.now(UTC) + self._shift if self._shift else None
+
+    def _learn(self) -> None:
+        """Find out, once it pays, whether statements can be prepared: a short script never asks."""
+        self._enqueues += 1
+        if self._enqueues == LEARN_AFTER and not self._database.prepare:
+            self._database.learn(min(self._settings.self_test_s, LEARN_S))
 
     def _wake_later(self, jobs: Sequence[NewJob[Any]]) -> None:
         """Send wake-ups after a commit of ours that could not carry them."""
@@ -155,7 +170,6 @@ def _notify(topics: tuple[str, ...]) -> Plan[None]:
         yield Statement("notify", (name,), indexed=False)
 
 
-def _version() -> Plan[int]:
+def _probe() -> Plan[tuple[int, str]]:
     rows = yield Statement("probe", indexed=False)
-    version: int = rows[0][0]
-    return version
+    return rows[0][0], rows[0][1]

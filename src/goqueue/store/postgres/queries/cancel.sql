@@ -27,6 +27,7 @@ kept AS (
         g.errors, g.progress, g.unique_key, g.key, g.key_window_s, clock.now, g.expires_on,
         NULL, coalesce(nullif($4::text, ''), 'cancelled')
     FROM gone AS g CROSS JOIN clock
+    /*history_again*/
 ),
 freed AS (
     DELETE FROM goqueue.job_key AS k USING gone AS g

@@ -55,6 +55,7 @@ kept AS (
         g.result::json, g.reason
     FROM gone AS g
     CROSS JOIN clock
+    /*history_again*/
 ),
 freed AS (
     DELETE FROM goqueue.job_key AS k

@@ -17,7 +17,10 @@ FROM q CROSS JOIN LATERAL (
 WHERE $3::text[] IS NULL OR q.queue = ANY ($3::text[])
 GROUP BY q.queue, s.class
 UNION ALL
-SELECT r.queue, 1::int2, 0::int2, count(*)::int8, sum(count(*)) OVER () >= $4::int4
-FROM (SELECT j.queue, j.tenant FROM goqueue.job AS j WHERE j.state = 1 LIMIT $4::int4) AS r
+SELECT r.queue, 1::int2, 0::int2, count(*)::int8, bool_or(r.seen >= $4::int4)
+FROM (
+    SELECT l.queue, l.tenant, count(*) OVER () AS seen
+    FROM (SELECT j.queue, j.tenant FROM goqueue.job AS j WHERE j.state = 1 LIMIT $4::int4) AS l
+) AS r
 WHERE r.tenant = $2::text AND ($3::text[] IS NULL OR r.queue = ANY ($3::text[]))
 GROUP BY r.queue

@@ -11,9 +11,14 @@ live AS (
     DELETE FROM goqueue.job AS j USING held AS h WHERE j.ctid = h.tid AND h.one = 1
     RETURNING j.id, j.tenant, j.queue, j.key
 ),
-final AS (
-    DELETE FROM goqueue.job_history AS h
+found AS MATERIALIZED (
+    SELECT h.id, h.expires_on FROM goqueue.job_history AS h
     WHERE h.id = ANY ($2::uuid[]) AND h.tenant = $1::text AND h.expires_on >= $3::date
+    FOR UPDATE SKIP LOCKED
+),
+final AS (
+    DELETE FROM goqueue.job_history AS h USING found AS f
+    WHERE h.id = f.id AND h.expires_on = f.expires_on
     RETURNING h.id, h.tenant, h.queue, h.key
 ),
 gone AS (SELECT * FROM live UNION ALL SELECT * FROM final),

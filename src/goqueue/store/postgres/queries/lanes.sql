@@ -1,7 +1,8 @@
 -- lanes: the live lanes of some queues and where each begins: a skip scan over job_ready.
 -- $1 now or null  $2 tenant  $3 queues  $4 lanes at most
--- Rows: queue, priority, group key, run_at and id of the first due job. Lanes whose first job is not due are left out.
--- Indexes: job_ready.
+-- Rows: queue, priority, group key, run_at and id of the first due job. Lanes whose first job is not due, and
+--   paused queues, are left out.
+-- Indexes: job_ready, queue_pause_pkey.
 WITH RECURSIVE clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
 lane AS (
     SELECT q.queue, f.priority, f.group_key, f.run_at, f.id
@@ -10,6 +11,7 @@ lane AS (
         SELECT j.priority, j.group_key, j.run_at, j.id FROM goqueue.job AS j
         WHERE j.state = 0 AND j.tenant = $2::text AND j.queue = q.queue
         ORDER BY j.priority, j.group_key, j.run_at, j.id LIMIT 1) AS f
+    WHERE NOT q.queue = ANY (ARRAY(SELECT p.queue FROM goqueue.queue_pause AS p WHERE p.tenant = $2::text))
     UNION ALL
     SELECT l.queue, f.priority, f.group_key, f.run_at, f.id
     FROM lane AS l

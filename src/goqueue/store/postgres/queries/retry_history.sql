@@ -7,6 +7,7 @@ WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) 
 found AS MATERIALIZED (
     SELECT h.* FROM goqueue.job_history AS h
     WHERE h.id = ANY ($3::uuid[]) AND h.tenant = $2::text AND h.expires_on >= $4::date
+      AND NOT EXISTS (SELECT FROM goqueue.job AS j WHERE j.id = h.id)
     FOR UPDATE SKIP LOCKED
 ),
 expired AS (

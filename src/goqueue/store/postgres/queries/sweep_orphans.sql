@@ -1,5 +1,5 @@
 -- sweep: take running jobs back from workers that have expired.
--- $1 now or null  $2 limit  $3 retention of cancelled and $4 of dead in seconds (null: for ever)
+-- $1 now or null  $2 limit  $3 retention of cancelled and $4 of dead in seconds (null: for ever)  $5 only this job, or null
 -- Rows: one: how many jobs were taken back. Workers are locked first (a beat that comes now waits, and finds its leases
 --   lost); a worker whose row is locked is beating right now, a job whose row is locked is left for the next time.
 -- Indexes: worker_pkey, job_running, job_pkey.
@@ -17,7 +17,7 @@ held AS MATERIALIZED (
     FROM expired AS e
     CROSS JOIN LATERAL (
         SELECT j.ctid AS tid FROM goqueue.job AS j
-        WHERE j.worker_id = e.id AND j.state = 1
+        WHERE j.worker_id = e.id AND j.state = 1 AND ($5::uuid IS NULL OR j.id = $5::uuid)
         LIMIT $2::int4
         FOR UPDATE SKIP LOCKED
     ) AS j

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from goqueue.settings import StoreSettings
 
 
-def sweep(duty: Duty, limit: int, settings: StoreSettings, now: datetime | None = None) -> Plan[Swept]:
-    """Do a bounded piece of upkeep; partitions are the store's own work (`goqueue.store.postgres.partitions`)."""
+def sweep(
+    duty: Duty, limit: int, settings: StoreSettings, now: datetime | None = None, *, only: str | None = None
+) -> Plan[Swept]:
+    """Do a bounded piece of upkeep; partitions are the store's own work (`goqueue.store.postgres.partitions`).
+
+    ``only`` restricts a sweep for orphans to one job.
+    """
     retention = (settings.cancelled_retention_s, settings.dead_retention_s)
     match duty:
         case Duty.ORPHANS:
-            rows = yield Statement("sweep_orphans", (now, limit, *retention))
+            rows = yield Statement("sweep_orphans", (now, limit, *retention, only))
             count = rows[0][0]
         case Duty.ORPHANS_FULL:
-            rows = yield Statement("sweep_orphans_full", (now, limit, *retention))
+            rows = yield Statement("sweep_orphans_full", (now, limit, *retention, only))
             count = rows[0][0]
         case Duty.WORKERS:
             count = len((yield Statement("sweep_workers", (now, limit))))
@@ -33,6 +38,11 @@ def sweep(duty: Duty, limit: int, settings: StoreSettings, now: datetime | None 
         case _:
             assert_never(duty)
     return Swept(count, more=count >= limit)
+
+
+def orphans(duty: Duty, limit: int, now: datetime | None = None) -> Plan[list[str]]:
+    """Name the running jobs of expired (`Duty.ORPHANS`) or missing (`Duty.ORPHANS_FULL`) workers."""
+    return [row[0] for row in (yield Statement("orphans", (now, limit, duty is Duty.ORPHANS_FULL)))]
 
 
 def elect(name: str, holder: str, ttl_s: float, now: datetime | None = None) -> Plan[Term | None]:

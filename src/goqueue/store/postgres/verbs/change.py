@@ -48,7 +48,9 @@ def change(
 def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, ChangeStatus]) -> Plan[None]:
     """Tell why jobs were not written."""
     rows = yield Statement("change_check", (tenant, pack.uuids(ids), earliest_expiry(ids)))
-    found = {id: (StoredState(state), requested) for id, state, requested, _ in rows}
+    # An id that is both live and history (it was used twice) is what lives now.
+    in_order = sorted(rows, key=lambda row: row[1] not in FINAL_STORED)
+    found = {id: (StoredState(state), requested) for id, state, requested, _ in in_order}
     for id in ids:
         if id not in found:
             done[id] = ChangeStatus.NOT_FOUND

@@ -39,7 +39,9 @@ _STORED: Final = {
 def get(tenant: str, ids: Sequence[str], now: datetime | None = None) -> Plan[list[JobRecord | None]]:
     """Return jobs by id, live or history."""
     rows = yield Statement("get", (now, tenant, pack.uuids(ids), earliest_expiry(ids)))
-    found = {record.id: record for record in map(job_record, rows)}
+    # An id that is both live and history (it was used twice) is what lives now.
+    records = sorted(map(job_record, rows), key=lambda record: record.finished_at is None)
+    found = {record.id: record for record in records}
     return [found.get(id) for id in ids]
 
 

@@ -13,7 +13,7 @@ from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry
 from goqueue.model.state import StoredState
 from goqueue.store.postgres import pack
 from goqueue.store.postgres.lanes import NIL, Lane, Mark
-from goqueue.store.postgres.rows import earliest_expiry
+from goqueue.store.postgres.rows import earliest_expiry, utc
 from goqueue.store.postgres.statement import Plan, Statement
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _leases(
         at,
     ) in sorted(rows, key=_in_order):
         lane = lanes[nth - 1][0]
-        last[lane] = Mark(run_at, id)
+        last[lane] = Mark(utc(run_at), id)
         leases.append(
             Lease(
                 id=id,
@@ -105,18 +105,18 @@ def _leases(
                 crashes=crashes,
                 priority=lane.priority,
                 timeout_s=timeout_s,
-                created_at=created_at,
-                run_at=run_at,
+                created_at=utc(created_at),
+                run_at=utc(run_at),
                 meta=meta,
                 tags=tuple(tags) if tags else (),
-                waited_s=(at - run_at).total_seconds(),
+                waited_s=(utc(at) - utc(run_at)).total_seconds(),
             )
         )
     return tuple(leases), last
 
 
 def _in_order(row: tuple[Any, ...]) -> tuple[int, datetime, str]:
-    return (row[2], row[9], row[1])
+    return (row[2], utc(row[9]), row[1])
 
 
 def _check(outcomes: Sequence[Settlement], missed: Sequence[int]) -> Plan[tuple[Answer, ...]]:

@@ -4,6 +4,10 @@
 -- $9 jobs in all
 -- Indexes: job_ready, worker_pkey, queue_pause_pkey. The constant one says that few rows come, so that the write goes by
 -- TID. Pauses are read into an array first: as an anti-join they could be hashed, and the lanes would lose their order.
+turnstile AS MATERIALIZED (
+    -- No row, but a lock on the table (ROW SHARE): a pause waits for the claims that began before it.
+    SELECT FROM goqueue.queue_pause AS p WHERE p.tenant = $3::text AND p.queue = '' FOR KEY SHARE
+),
 pick AS MATERIALIZED (
     SELECT j.tid, l.one, l.lane
     FROM unnest($4::text[], $5::int2[], $6::text[], $7::timestamptz[], $8::uuid[])
@@ -20,6 +24,7 @@ pick AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) AS j
     WHERE EXISTS (SELECT FROM goqueue.worker AS w WHERE w.id = $2::uuid AND w.expires_at > (SELECT now FROM clock))
+      AND NOT EXISTS (SELECT FROM turnstile)
       AND NOT u.queue = ANY (ARRAY(SELECT p.queue FROM goqueue.queue_pause AS p WHERE p.tenant = $3::text))
     LIMIT $9::int4
 ),

@@ -40,6 +40,7 @@ kept AS (
         NULL, CASE g.state WHEN 4 THEN 'cancelled' ELSE 'crashed' END
     FROM gone AS g
     CROSS JOIN clock
+    /*history_again*/
 ),
 freed AS (
     DELETE FROM goqueue.job_key AS k
