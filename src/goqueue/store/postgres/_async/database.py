@@ -107,11 +107,6 @@ class AsyncDatabase:
             connection.generation = self._generation
             await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
-        async def check(connection: AsyncDeadlineConnection) -> None:
-            # What broke one connection broke, most likely, all that are as old. Asking each would take a deadline each.
-            if connection.generation != self._generation:
-                raise OperationalError("older than the last loss of a connection")
-
         self._pool = AsyncConnectionPool(
             self.url,
             connection_class=AsyncDeadlineConnection,
@@ -123,7 +118,6 @@ class AsyncDatabase:
             reconnect_timeout=0.0,
             kwargs=self.kwargs,
             configure=configure,
-            check=check,
             open=False,
         )
         await self._pool.open()
@@ -145,24 +139,32 @@ class AsyncDatabase:
             await self.open()
         assert self._pool is not None
         try:
-            async with self._pool.connection() as connection:
-                try:
-                    if not (atomic or snapshot):
-                        return await self._pump(plan, connection, transaction=False)
-                    async with connection.transaction():
-                        if snapshot:
-                            await connection.execute(ONE_SNAPSHOT)
-                        await connection.execute(NO_SEQUENTIAL_SCANS)
-                        return await self._pump(plan, connection, transaction=True)
-                finally:
-                    if connection.closed and connection.generation == self._generation:
-                        self._generation += 1
+            while True:
+                async with self._pool.connection() as connection:
+                    if connection.generation == self._generation:
+                        return await self._run_on(connection, plan, atomic=atomic, snapshot=snapshot)
+                    # What broke one connection broke, most likely, all that are as old. Asking each would take a deadline
+                    # each; the pool replaces what is closed.
+                    await connection.close()
         except DriverError as e:
             if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
                 self.prepare = False
             if not translated and (is_bad_row(e) or is_missing_partition(e)):
                 raise
             raise translate(e) from e
+
+    async def _run_on(self, connection: AsyncDeadlineConnection, plan: Plan[T], *, atomic: bool, snapshot: bool) -> T:
+        try:
+            if not (atomic or snapshot):
+                return await self._pump(plan, connection, transaction=False)
+            async with connection.transaction():
+                if snapshot:
+                    await connection.execute(ONE_SNAPSHOT)
+                await connection.execute(NO_SEQUENTIAL_SCANS)
+                return await self._pump(plan, connection, transaction=True)
+        finally:
+            if connection.closed and connection.generation == self._generation:
+                self._generation += 1
 
     async def _pump(self, plan: Plan[T], connection: AsyncDeadlineConnection, *, transaction: bool) -> T:
         try:

@@ -108,11 +108,6 @@ class Database:
             connection.generation = self._generation
             connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
-        def check(connection: DeadlineConnection) -> None:
-            # What broke one connection broke, most likely, all that are as old. Asking each would take a deadline each.
-            if connection.generation != self._generation:
-                raise OperationalError("older than the last loss of a connection")
-
         self._pool = ConnectionPool(
             self.url,
             connection_class=DeadlineConnection,
@@ -124,7 +119,6 @@ class Database:
             reconnect_timeout=0.0,
             kwargs=self.kwargs,
             configure=configure,
-            check=check,
             open=False,
         )
         self._pool.open()
@@ -146,24 +140,32 @@ class Database:
             self.open()
         assert self._pool is not None
         try:
-            with self._pool.connection() as connection:
-                try:
-                    if not (atomic or snapshot):
-                        return self._pump(plan, connection, transaction=False)
-                    with connection.transaction():
-                        if snapshot:
-                            connection.execute(ONE_SNAPSHOT)
-                        connection.execute(NO_SEQUENTIAL_SCANS)
-                        return self._pump(plan, connection, transaction=True)
-                finally:
-                    if connection.closed and connection.generation == self._generation:
-                        self._generation += 1
+            while True:
+                with self._pool.connection() as connection:
+                    if connection.generation == self._generation:
+                        return self._run_on(connection, plan, atomic=atomic, snapshot=snapshot)
+                    # What broke one connection broke, most likely, all that are as old. Asking each would take a deadline
+                    # each; the pool replaces what is closed.
+                    connection.close()
         except DriverError as e:
             if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
                 self.prepare = False
             if not translated and (is_bad_row(e) or is_missing_partition(e)):
                 raise
             raise translate(e) from e
+
+    def _run_on(self, connection: DeadlineConnection, plan: Plan[T], *, atomic: bool, snapshot: bool) -> T:
+        try:
+            if not (atomic or snapshot):
+                return self._pump(plan, connection, transaction=False)
+            with connection.transaction():
+                if snapshot:
+                    connection.execute(ONE_SNAPSHOT)
+                connection.execute(NO_SEQUENTIAL_SCANS)
+                return self._pump(plan, connection, transaction=True)
+        finally:
+            if connection.closed and connection.generation == self._generation:
+                self._generation += 1
 
     def _pump(self, plan: Plan[T], connection: DeadlineConnection, *, transaction: bool) -> T:
         try:
