@@ -188,7 +188,7 @@ class AccessError(GoQueueError):
 
 
 class Unauthenticated(AccessError):
-    """No API key, or one that is unknown, revoked or expired."""
+    """No API key, or one that is unknown, revoked or expired. (Keys come later: nothing raises it yet.)"""
 
     code = "unauthenticated"
     status = 401

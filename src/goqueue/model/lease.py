@@ -50,7 +50,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     tenant: str = "default"
     request_id: str = ""
-    """A repeated claim with the same id gives the same leases, where the store can tell (``capabilities``)."""
+    """Names this claim, for a store behind HTTP that can answer a repeated one with the same leases. Others ignore it:
+    what a cut-off answer gave comes back as strays (`Beaten.strays`)."""
 
 
 class Claimed(msgspec.Struct, frozen=True):

@@ -54,7 +54,7 @@ class PostgresStore(AsyncPostgresJobs):
             store="postgres",
             durable=True,
             transactional_enqueue=True,
-            transactional_complete=True,
+            transactional_complete=False,
             shared=True,
             notifications=self._listener is not None and self._listener.pushes,
             time_travel=True,
