@@ -103,6 +103,6 @@ async def _make(connection: AsyncConnection[Any], day: date, lock_timeout_s: flo
                     table, sql.Literal(day.isoformat()), sql.Literal((day + timedelta(days=1)).isoformat())
                 )
             )
-    except (pg.DuplicateTable, pg.UniqueViolation):
+    except (pg.DuplicateTable, pg.DuplicateObject, pg.UniqueViolation):
         return 0  # somebody else makes it at this moment
     return 1
