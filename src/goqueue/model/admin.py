@@ -9,7 +9,7 @@ import msgspec
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store can promise. Logged at start-up; docs/guarantees.md has the table. A difference is never a silent no-op."""
+    """What a store can promise. Logged at start-up, listed in docs/guarantees.md; a difference is no silent no-op."""
 
     store: str
     durable: bool

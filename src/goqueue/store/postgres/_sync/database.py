@@ -144,8 +144,8 @@ class Database:
                 with self._pool.connection() as connection:
                     if connection.generation == self._generation:
                         return self._run_on(connection, plan, atomic=atomic, snapshot=snapshot)
-                    # What broke one connection broke, most likely, all that are as old. Asking each would take a deadline
-                    # each; the pool replaces what is closed.
+                    # What broke one connection broke, most likely, all that are as old. To ask each would take a
+                    # deadline each; the pool replaces what is closed.
                     connection.close()
         except DriverError as e:
             if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
