@@ -32,7 +32,7 @@ GROUPS: Final[dict[str, type[msgspec.Struct]]] = {
 }
 _TOP: Final = {"url": "GOQUEUE_URL", "app": "GOQUEUE_APP"}
 _TOP_MEANING: Final = {"url": "where to connect", "app": "the application, module:name"}
-_OTHER_VARIABLES: Final = {"GOQUEUE_CONFIG", "GOQUEUE_API_KEY", "GOQUEUE_HOME"}
+_OTHER_VARIABLES: Final = {"GOQUEUE_CONFIG"}
 DEFAULT: Final = "default"
 
 

@@ -50,6 +50,8 @@ def test_a_file_of_its_own(tmp_path: Path) -> None:
         ({"GOQUEUE_WORKER_LEASE_S": "-1"}, "", r"worker\.lease_s \(from GOQUEUE_WORKER_LEASE_S\)"),
         ({"GOQUEUE_WORKER_LEASE_S": "soon"}, "", r"worker\.lease_s \(from GOQUEUE_WORKER_LEASE_S\)"),
         ({"GOQUEUE_WORKER_LEESE_S": "1"}, "", "GOQUEUE_WORKER_LEESE_S; do you mean GOQUEUE_WORKER_LEASE_S"),
+        ({"GOQUEUE_HOME": "/x"}, "", "no setting GOQUEUE_HOME"),
+        ({"GOQUEUE_API_KEY": "x"}, "", "no setting GOQUEUE_API_KEY"),
         ({}, "[tool.goqueue]\nurll = 'x'\n", "no setting urll; do you mean url"),
         ({}, "[tool.goqueue.worker]\nconcurency = 3\n", r"worker\.concurency; do you mean concurrency"),
         ({}, "[tool.goqueue.worker]\nconcurrency = 0\n", r"worker\.concurrency \(from .*pyproject\.toml\)"),

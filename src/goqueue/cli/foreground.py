@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,8 @@ def run_once(doors: Doors, app: GoQueue, kind: str, args: bytes) -> None:
     """Run one job and print its result as JSON; its error and exit code 1 if it fails."""
     task = app.find(kind)
     job: NewJob[object] = task.job(**task.decode(args)).options(max_attempts=1, unique=None, delay_s=None)
-    logs.configure(LogFormat.TEXT, source="run")
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    # How the job ended is told below.
+    logs.configure(LogFormat.TEXT, source="run", level=logging.WARNING, outcomes=False)
     record = run_loop(_run(doors, app, job))
     if record.state is JobState.COMPLETED:
         if record.result is not None:

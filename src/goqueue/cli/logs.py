@@ -18,13 +18,23 @@ if TYPE_CHECKING:
     Processor = Callable[[Any, str, Event], Any]
 
 _WORKER_LOGGERS: Final = ("goqueue.engine", "goqueue.supervisor")
+_OUTCOMES_LOGGER: Final = "goqueue.engine"
+_OUTCOMES: Final = ("retry", "dead", "snooze", "cancel")
 _LEVEL_WIDTH: Final = 7
 
 
-def configure(format: LogFormat, *, source: str = "", by_logger: bool = False) -> None:
+def configure(
+    format: LogFormat,
+    *,
+    source: str = "",
+    by_logger: bool = False,
+    level: int = logging.INFO,
+    outcomes: bool = True,
+) -> None:
     """Set up structlog, and the standard library's logging with it, for this process.
 
     ``source`` is written in each line for people; with ``by_logger`` what comes from the worker's rooms says so.
+    Without ``outcomes`` the engine does not say how jobs end: for a command that says so itself.
     """
     add_source = _AddSource(source, by_logger=by_logger)
     shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
@@ -36,8 +46,8 @@ def configure(format: LogFormat, *, source: str = "", by_logger: bool = False) -
         shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False), add_source]
         renderer = _for_people()
     structlog.configure(
-        processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[*([] if outcomes else [_drop_outcomes]), *shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_Logger,
         cache_logger_on_first_use=True,
     )
@@ -68,6 +78,12 @@ class _Logger:
 class _Quiet(logging.StreamHandler[Any]):  # Any: of whatever stream stderr is
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Nobody is there to be told."""
+
+
+def _drop_outcomes(logger: Any, _method: str, event: Event) -> Event:  # Any: either logging's or ours
+    if getattr(logger, "name", "") == _OUTCOMES_LOGGER and event["event"] in _OUTCOMES:
+        raise structlog.DropEvent
+    return event
 
 
 class _AddSource:

@@ -109,6 +109,13 @@ async def open_when_there(store: Store, stopping: Stopping) -> bool:
     return False
 
 
+def tell_store(store: Store, *, quietly: bool = False) -> None:
+    """Log what an open store can promise. Before it is open it does not know whether wake-ups are pushed."""
+    import msgspec
+
+    (log.debug if quietly else log.info)("store", **msgspec.structs.asdict(store.capabilities))
+
+
 def override(group: str, settings: S, **flags: object) -> S:
     """Return settings with what was given on the command line (None: not given). Raises `InvalidSetting`."""
     import msgspec

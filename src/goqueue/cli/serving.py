@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from goqueue.cli import logs
-from goqueue.cli.processes import Stopping, check_address, open_when_there, override, run_loop, stop_on_signals
+from goqueue.cli.processes import (
+    Stopping,
+    check_address,
+    open_when_there,
+    override,
+    run_loop,
+    stop_on_signals,
+    tell_store,
+)
 from goqueue.configuration import configuration
 from goqueue.duties import Duties
 from goqueue.model.errors import GoQueueError, StoreUnavailable
@@ -61,6 +69,7 @@ async def _refuse_unfit(store: Store) -> None:
 async def _upkeep(store: Store, stopping: Stopping) -> None:
     if not await open_when_there(store, stopping):
         return
+    tell_store(store)
     duties = Duties(store, configuration().duties)
     duties.start()
     try:

@@ -11,7 +11,7 @@ import structlog
 
 from goqueue.cli import loading, logs
 from goqueue.cli.options import LogFormat
-from goqueue.cli.processes import Stopping, open_when_there, override, run_loop, stop_on_signals
+from goqueue.cli.processes import Stopping, open_when_there, override, run_loop, stop_on_signals, tell_store
 from goqueue.configuration import configuration
 from goqueue.duties import Duties
 from goqueue.engine.supervisor import Supervisor
@@ -159,6 +159,7 @@ async def work(child: Child, open_store: Callable[[str, StoreSettings], Store]) 
     try:
         if not await _open(child, store):
             return
+        tell_store(store, quietly=plan.tell_jobs)  # in `goqueue dev` it is what dev says it is
         queues = plan.queues or _queues_of(app)
         info = worker_info(app, plan.worker, queues, id=child.worker_id, version=_version())
         worker = Worker(

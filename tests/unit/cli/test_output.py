@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.cli.dev.banner import masked
 from goqueue.cli.output import CELL_GAP, SHORTEST_CELL, Column, ago, duration, fit
 
 COLUMNS = [Column("id", whole=True), Column("kind"), Column("state", whole=True), Column("error")]
@@ -47,8 +46,3 @@ def test_how_far_away(seconds: float, text: str) -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (None, 0.0123, 1.5, 600)] == ["", "12.3 ms", "1.5 s", "10.0 min"]
-
-
-def test_passwords_are_not_shown() -> None:
-    assert masked("postgresql://me:s3cret@host:1/db") == "postgresql://me:…@host:1/db"
-    assert masked("postgresql://host/db") == "postgresql://host/db"

@@ -22,7 +22,7 @@ def config(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show every setting, its value and where that came from: environment, file or default."""
-    from goqueue.cli.dev.banner import masked
+    from goqueue.cli.masking import masked
     from goqueue.cli.output import Column, show_rows
     from goqueue.configuration import DEFAULT, configuration
     from goqueue.model.errors import InvalidSetting

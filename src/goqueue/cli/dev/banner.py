@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+
+from goqueue.cli.masking import masked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +30,6 @@ def show(*, address: str, url: str, app: str | None, data_dir: Path | None, defa
     with suppress(OSError):
         sys.stderr.write(f"\n  {bold}goqueue dev{reset}\n{text}\n\n")
         sys.stderr.flush()
-
-
-def masked(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":…@", 1)
 
 
 def _app(app: str | None, *, reload: bool) -> str:

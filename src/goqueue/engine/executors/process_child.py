@@ -55,8 +55,8 @@ class Line:
             self._connection.sendall(wire.frame(message))
 
     def receive(self) -> wire.ToHandler:
-        """Raises `EOFError` when the worker has gone."""
-        (size,) = wire.HEADER.unpack(self._exactly(wire.HEADER.size))
+        """Raises `EOFError` when the worker has gone, `wire.TooLong` when what comes is no message."""
+        size = wire.length(self._exactly(wire.HEADER.size))
         message: wire.ToHandler = wire.decode_to_handler(self._exactly(size))
         return message
 
@@ -74,6 +74,10 @@ class Line:
         except (EOFError, OSError):
             sys.stdout.flush()
             os._exit(0)
+        except wire.TooLong as error:
+            sys.stdout.flush()
+            print(f"goqueue: the worker sent {error}", file=sys.stderr, flush=True)  # noqa: T201  no logger here
+            os._exit(1)
 
     def _exactly(self, size: int) -> bytes:
         chunks = []

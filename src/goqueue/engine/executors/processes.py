@@ -182,10 +182,12 @@ class _Child:
 
     async def _receive(self) -> wire.ToWorker:
         try:
-            (size,) = wire.HEADER.unpack(await self._reader.readexactly(wire.HEADER.size))
+            size = wire.length(await self._reader.readexactly(wire.HEADER.size))
             message: wire.ToWorker = wire.decode_to_worker(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, OSError):
             raise HandlerDied(await self._how_it_died()) from None
+        except wire.TooLong as error:
+            raise HandlerDied(f"the process of the handler sent {error}; it was killed") from None
         return message
 
     async def _how_it_died(self) -> str:

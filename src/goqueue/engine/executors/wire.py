@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from goqueue.model.errors import InvalidInput
 from goqueue.model.job import NewJob
 from goqueue.model.lease import Lease
 from goqueue.model.outcome import Outcome
@@ -14,7 +15,12 @@ from goqueue.model.query import Enqueued
 
 FD_VARIABLE: Final = "GOQUEUE_HANDLER_FD"
 HEADER: Final = struct.Struct("!I")
-MESSAGE_BYTES_MAX: Final = 1 << 30
+MESSAGE_BYTES_MAX: Final = 16 << 20
+"""More than any job, result or progress has. Only an enqueue of many large jobs in one call comes near it."""
+
+
+class TooLong(Exception):
+    """A message says that it is longer than any may be: whatever wrote it does not speak this protocol."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -70,6 +76,20 @@ decode_to_worker: Final = msgspec.msgpack.Decoder(ToWorker).decode
 
 
 def frame(message: ToHandler | ToWorker) -> bytes:
-    """Return a message with its length in front."""
+    """Return a message with its length in front. Raises `InvalidInput` if it is longer than `MESSAGE_BYTES_MAX`."""
     body = encode(message)
+    if len(body) > MESSAGE_BYTES_MAX:
+        raise InvalidInput(
+            f"a {type(message).__name__.lower()} between a worker and its handler's process has {len(body)} bytes, "
+            f"more than {MESSAGE_BYTES_MAX}: enqueue fewer jobs in one call"
+        )
     return HEADER.pack(len(body)) + body
+
+
+def length(header: bytes) -> int:
+    """Return how many bytes follow a header. Raises `TooLong`, before anything has been kept for them."""
+    size: int
+    (size,) = HEADER.unpack(header)
+    if size > MESSAGE_BYTES_MAX:
+        raise TooLong(f"a message of {size} bytes, more than {MESSAGE_BYTES_MAX}")
+    return size

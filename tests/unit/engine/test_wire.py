@@ -1,0 +1,71 @@
+"""What a worker and a handler's process say to each other has a bound, both in writing and in reading."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from goqueue.engine.executors import wire
+from goqueue.engine.executors.process_child import Line
+from goqueue.engine.worker import Worker
+from goqueue.model.errors import InvalidInput
+from goqueue.model.state import JobState
+from goqueue.tasks.task import Task
+from tests.unit.engine import wire_app as tasks
+from tests.unit.engine.faults import FaultyStore, quick
+
+
+def test_the_longest_message_passes_and_one_byte_more_does_not() -> None:
+    room = wire.MESSAGE_BYTES_MAX - len(wire.encode(wire.Progress(b"x" * (1 << 20)))) + (1 << 20)
+    longest = wire.frame(wire.Progress(b"x" * room))
+    assert wire.length(longest[: wire.HEADER.size]) == wire.MESSAGE_BYTES_MAX == len(longest) - wire.HEADER.size
+    with pytest.raises(InvalidInput, match="16777217 bytes"):
+        wire.frame(wire.Progress(b"x" * (room + 1)))
+
+
+def test_the_process_reads_no_more_either() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(10)
+        ours.sendall(wire.HEADER.pack(wire.MESSAGE_BYTES_MAX + 1))
+        with pytest.raises(wire.TooLong, match="16777217"):
+            Line(theirs).receive()
+
+
+def test_a_process_that_is_sent_nonsense_ends_and_says_why() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "goqueue.engine.executors.process_child"],
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, wire.FD_VARIABLE: str(theirs.fileno())},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        ours.sendall(wire.frame(wire.Hello(sys.path)) + b"\xff\xff\xff\xff")
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said == "goqueue: the worker sent a message of 4294967295 bytes, more than 16777216\n"
+
+
+@pytest.mark.parametrize(
+    "task,type,message",
+    [
+        (tasks.enqueue_too_much, "goqueue.model.errors.InvalidInput", "enqueue fewer jobs in one call"),
+        (tasks.talk_nonsense, "goqueue.engine.failure.HandlerDied", "a message of 4294967295 bytes"),
+    ],
+)
+async def test_it_is_a_failed_attempt(task: Task[[], None], type: str, message: str) -> None:
+    store = FaultyStore()
+    ids = await store.enqueue(task.job())
+    async with asyncio.timeout(60):
+        await Worker(tasks.app, store, quick()).run_until_idle()
+    (job,) = await store.jobs(ids)
+    assert (job.state, job.errors[0].type) == (JobState.RETRYING, type)
+    assert message in job.errors[0].message
