@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,14 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 T = TypeVar("T")
+_Undecodable = msgspec.DecodeError | UnicodeDecodeError
 
 _QUERY_FIELDS_MAX: Final = 500
 _SCAN_BYTES_MAX: Final = 64 * 1024
 """How far into a body that is nested too deep its field is looked for."""
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
-    """Decode a body. Raises `MalformedJson` for what is not JSON and `InvalidJob` for what does not fit."""
+LOCATE_BYTES_MAX: Final = 256 * 1024
+"""In a body up to this size the place of a value that JSON lacks is looked for: some 50 ms of the event loop."""
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, locate: bool = True) -> T:
+    """Decode a body. Raises `MalformedJson` for what is not JSON and `InvalidJob` for what does not fit.
+
+    With ``locate=False`` it spends no time on finding the place of NaN, a lone surrogate or bytes that are not UTF-8.
+    """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as e:
@@ -35,7 +44,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
     except RecursionError:
         raise InvalidJob(f"must be nested at most {limits.DEPTH_MAX} deep", _deep_pointer(bytes(body))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        _diagnose(bytes(body), str(e))
+        if locate and memoryview(body).nbytes <= LOCATE_BYTES_MAX:
+            _diagnose(bytes(body), e)
+        _diagnose_large(body, e)
 
 
 # -- the texts of msgspec -------------------------------------------------------------------------
@@ -67,7 +78,15 @@ def _escape(key: str) -> str:
 # -- what JSON allows and we do not ---------------------------------------------------------------
 
 
-def _diagnose(body: bytes, message: str) -> NoReturn:
+_NOT_FINITE = "must be a finite number: JSON has no NaN or Infinity"
+_LONE = "must not contain lone surrogates"
+_NOT_UTF8 = "must be valid UTF-8 without lone surrogates"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BAD_BYTE = re.compile("[\udc80-\udcff]")
+"""What ``surrogateescape`` makes of a byte that is not UTF-8."""
+
+
+def _diagnose(body: bytes, error: _Undecodable) -> NoReturn:
     """Tell malformed JSON (400) from JSON with a value that cannot be stored faithfully (422, with a pointer).
 
     A lone surrogate, for one, is valid JSON; NaN is what several encoders write. The lenient parser of the standard
@@ -76,33 +95,67 @@ def _diagnose(body: bytes, message: str) -> NoReturn:
     try:
         value: Json = json.loads(body.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
-        raise MalformedJson(message) from None
-    for pointer, leaf in _leaves(value, ""):
-        if isinstance(leaf, float) and (leaf != leaf or leaf in (float("inf"), float("-inf"))):
-            raise InvalidJob("must be a finite number: JSON has no NaN or Infinity", pointer)
-        if isinstance(leaf, str):
-            if any("\ud800" <= c < "\udc80" or "\udcff" < c <= "\udfff" for c in leaf):
-                raise InvalidJob("must not contain lone surrogates", pointer)
-            if any("\udc80" <= c <= "\udcff" for c in leaf):
-                raise InvalidJob("must be valid UTF-8 without lone surrogates", pointer)
-    raise MalformedJson(message)
+        raise MalformedJson(str(error)) from None
+    for place, leaf in _leaves(value):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise InvalidJob(_NOT_FINITE, _pointer(place))
+        if isinstance(leaf, str) and (found := _SURROGATE.search(leaf)):
+            raise InvalidJob(_NOT_UTF8 if _BAD_BYTE.match(found[0]) else _LONE, _pointer(place))
+    raise MalformedJson(str(error))
 
 
-def _leaves(value: Json, pointer: str) -> Iterator[tuple[str, Json]]:
-    stack: list[tuple[str, Json]] = [(pointer, value)]
+_OFFSET = re.compile(r"\(byte (\d+)\)")
+_FOUND_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPES_BYTES: Final = 12
+"""Of two ``\\uXXXX``."""
+
+
+def _diagnose_large(body: bytes | msgspec.Raw, error: _Undecodable) -> NoReturn:
+    """Tell the same from what the parser says and the bytes where it stopped: without a pointer, but at once."""
+    if isinstance(error, UnicodeDecodeError):
+        raise InvalidJob(_NOT_UTF8) from None
+    message = str(error)
+    if offset := _OFFSET.search(message):
+        at = int(offset[1])
+        around = bytes(memoryview(body)[max(0, at - _ESCAPES_BYTES) : at + _ESCAPES_BYTES])
+        if around[min(at, _ESCAPES_BYTES) :].startswith((b"NaN", b"Infinity")):
+            raise InvalidJob(_NOT_FINITE) from None
+        if ("surrogate" in message or "escape" in message) and _FOUND_SURROGATE.search(around):
+            raise InvalidJob(_LONE) from None
+    raise MalformedJson(message) from None
+
+
+class _Place(NamedTuple):
+    """Where a value is. A pointer for each value would take the square of the body's size: keys can be long."""
+
+    parent: _Place | None
+    step: str | int
+
+
+def _pointer(place: _Place | None) -> str:
+    steps: list[str] = []
+    while place is not None:
+        steps.append("/" + _escape(str(place.step)))
+        place = place.parent
+    return "".join(reversed(steps))
+
+
+def _leaves(value: Json) -> Iterator[tuple[_Place | None, Json]]:
+    stack: list[tuple[_Place | None, Json]] = [(None, value)]
     while stack:
-        pointer, value = stack.pop()
+        place, value = stack.pop()
         if isinstance(value, dict):
-            stack.extend((f"{pointer}/{_escape(key)}", member) for key, member in value.items())
+            stack.extend((_Place(place, key), member) for key, member in value.items())
             # A bad key is told at the object that has it.
-            yield from ((pointer, key) for key in value)
+            yield from ((place, key) for key in value)
         elif isinstance(value, list):
-            stack.extend((f"{pointer}/{i}", member) for i, member in enumerate(value))
+            stack.extend((_Place(place, i), member) for i, member in enumerate(value))
         else:
-            yield pointer, value
+            yield place, value
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
+"""A string may end with the bytes: were it no token, each escaped quote in it would be tried as the start of one."""
 _COLON = re.compile(rb"\s*:")
 
 

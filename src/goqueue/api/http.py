@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from goqueue.api import problem, wire
-from goqueue.api.decoding import decode, decode_list_query
+from goqueue.api.decoding import LOCATE_BYTES_MAX, decode, decode_list_query
 from goqueue.api.problem import InternalError, InvalidIdempotencyKey
 from goqueue.model.errors import GoQueueError, InvalidJob
 from goqueue.model.query import Filter
@@ -105,7 +105,13 @@ class Handlers:
         items = decode(self._new_jobs, request.body).jobs
         if len(items) > self._batch_max:
             raise InvalidJob(f"may have at most {self._batch_max} items", "/jobs")
-        bodies = [self._item(raw) for raw in items]
+        bodies: list[wire.NewJobBody | GoQueueError] = []
+        located_bytes = 0
+        for raw in items:
+            body = self._item(raw, locate=located_bytes <= LOCATE_BYTES_MAX)
+            if isinstance(body, GoQueueError):
+                located_bytes += memoryview(raw).nbytes
+            bodies.append(body)
 
         async def produce(ids: Sequence[str]) -> Produced:
             submissions: list[Submission | GoQueueError] = [
@@ -124,9 +130,9 @@ class Handlers:
             return answer.status, answer.body, ()
         return await self._once(request, "create_jobs", key, len(bodies), produce)
 
-    def _item(self, raw: msgspec.Raw) -> wire.NewJobBody | GoQueueError:
+    def _item(self, raw: msgspec.Raw, *, locate: bool) -> wire.NewJobBody | GoQueueError:
         try:
-            body = decode(self._new_job, raw)
+            body = decode(self._new_job, raw, locate=locate)
             _job(body)
         except GoQueueError as e:
             return e

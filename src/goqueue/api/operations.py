@@ -21,6 +21,7 @@ from goqueue.model.errors import (
     SchemaMissing,
     SchemaOutdated,
     SchemaTooNew,
+    SerializationConflict,
     StoreUnavailable,
     Unavailable,
     UniqueConflict,
@@ -51,7 +52,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 _BODY_ERRORS: Final = (MalformedJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType, InvalidJob)
 _STORE_ERRORS: Final = (StoreUnavailable, SchemaMissing, SchemaOutdated, SchemaTooNew)
-_CHANGE_ERRORS: Final = (PermissionDenied, JobNotFound, WrongState, Unavailable, *_STORE_ERRORS)
+_WRITE_ERRORS: Final = (PermissionDenied, SerializationConflict, Unavailable, *_STORE_ERRORS)
+_SUBMIT_ERRORS: Final = (*_BODY_ERRORS, InvalidIdempotencyKey, IdempotencyMismatch, *_WRITE_ERRORS)
+_CHANGE_ERRORS: Final = (JobNotFound, WrongState, *_WRITE_ERRORS)
 
 OPERATIONS: Final = (
     Operation(
@@ -62,16 +65,7 @@ OPERATIONS: Final = (
         scope=Scope.ENQUEUE,
         request=wire.NewJobBody,
         answers={201: wire.SubmittedJob, 200: wire.SubmittedJob},
-        errors=(
-            *_BODY_ERRORS,
-            InvalidIdempotencyKey,
-            IdempotencyMismatch,
-            PermissionDenied,
-            UniqueConflict,
-            IdConflict,
-            KeyBusy,
-            *_STORE_ERRORS,
-        ),
+        errors=(*_SUBMIT_ERRORS, UniqueConflict, IdConflict, KeyBusy),
         idempotent=True,
     ),
     Operation(
@@ -82,7 +76,7 @@ OPERATIONS: Final = (
         scope=Scope.ENQUEUE,
         request=wire.NewJobsBody,
         answers={200: wire.BatchResults},
-        errors=(*_BODY_ERRORS, InvalidIdempotencyKey, IdempotencyMismatch, PermissionDenied, *_STORE_ERRORS),
+        errors=_SUBMIT_ERRORS,
         idempotent=True,
     ),
     Operation(

@@ -52,7 +52,7 @@ async def serve(
         lifespan="on",
         loop="none",  # the caller's
         log_config=None,
-        log_level="warning",
+        log_level="error",  # its warnings are of what clients send, one a request and without bound
         access_log=False,
         proxy_headers=False,  # nobody reads the addresses, and none of these headers could be trusted
         server_header=False,

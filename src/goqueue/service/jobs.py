@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 FILTER_VALUES_MAX: Final = 100
 """Values of one field in a filter: any one of them matches (of tags, all must)."""
+PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Of the jobs of one page as JSON. The first job is on it in any case."""
+_CHUNK_JOBS: Final = 50
+"""Jobs asked of the store at once: with the largest arguments these are 50 MiB, 500 would be 500."""
 _BUSY_WAITS_S: Final = (0.02, 0.1, 0.3)
 """A row is locked for as long as a settle takes: worth a short wait before the caller hears of it."""
 
@@ -44,14 +48,29 @@ class Jobs:
         return await self._read(caller, _job_id(job_id))
 
     async def list(self, caller: Caller, where: Filter, *, page_size: int, page_token: str) -> JobsPage:
-        """Return one page. ``where.tenant`` is replaced by the caller's. Raises `InvalidQuery`."""
+        """Return one page, short if its jobs are large. ``where.tenant`` is replaced by the caller's.
+
+        Raises `InvalidQuery`.
+        """
         caller.require(Scope.READ)
         where = _checked(msgspec.structs.replace(where, tenant=caller.tenant))
         if not 1 <= page_size <= limits.PAGE_SIZE_MAX:
             raise InvalidQuery(f"must be from 1 to {limits.PAGE_SIZE_MAX}", "/page_size")
         before_id = pages.before_id(where, page_token)
-        page = await self._store.find(Query(filter=where, page_size=page_size, before_id=before_id))
-        return JobsPage(page.jobs, pages.page_token(where, page.next_before_id))
+        jobs: list[JobRecord] = []
+        room_bytes = PAGE_BYTES_MAX
+        while True:
+            wanted = min(page_size - len(jobs), _CHUNK_JOBS)
+            page = await self._store.find(Query(filter=where, page_size=wanted, before_id=before_id))
+            before_id = page.next_before_id
+            for job in page.jobs:
+                room_bytes -= len(_encode(job))
+                if room_bytes < 0 and jobs:
+                    return JobsPage(tuple(jobs), pages.page_token(where, jobs[-1].id))
+                jobs.append(job)
+            # A store that gives fewer than asked has looked at as much as it does for one page.
+            if before_id is None or len(page.jobs) < wanted or len(jobs) >= page_size:
+                return JobsPage(tuple(jobs), pages.page_token(where, before_id))
 
     async def cancel(self, caller: Caller, job_id: str, *, reason: str = "") -> JobRecord:
         """Cancel a waiting job, or ask a running one to stop; return it as it is then."""
@@ -96,6 +115,9 @@ class Jobs:
                 raise Unavailable("the job is locked by someone else at the moment; try again")
             case _:
                 assert_never(status)
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -59,8 +59,8 @@ class Submitter:
     """Stores jobs for callers and tells them what became of them.
 
     Plain jobs are gathered. A job with a unique key can wait for an open transaction elsewhere, and one whose id its
-    caller made may be a second try: these go alone, at most ``alone_max`` at once so that they never take all
-    connections, and for at most ``key_wait_s`` seconds.
+    caller made may be a second try: these go alone, at most ``alone_max`` at once so that a pool of more connections
+    has some left, and for at most ``key_wait_s`` seconds.
     """
 
     def __init__(

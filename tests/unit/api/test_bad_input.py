@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 
 import httpx
 import pytest
 
+from goqueue.api.decoding import LOCATE_BYTES_MAX
 from goqueue.model import limits
+from goqueue.settings import ServerSettings
 from goqueue.tasks.prepare import new_id
 from tests.support.faulty_store import FaultyStore
+from tests.unit.api.conftest import client_of
 
 V7 = new_id()
 DEEP = 10_000
@@ -262,3 +266,66 @@ async def test_an_id_that_is_none_is_not_found(client: httpx.AsyncClient, job_id
 async def test_a_batch_has_its_bounds(client: httpx.AsyncClient, size: int) -> None:
     body = b'{"jobs":[' + b",".join([b'{"kind":"k"}'] * size) + b"]}"
     assert is_problem(await post(client, body, "/v1/jobs/batch"), 422, "invalid_job")["pointer"] == "/jobs"
+
+
+FILLER = b'{"jobs":[{"kind":"k","args":{"filler":[' + b"0," * LOCATE_BYTES_MAX + b'"\\"NaN"]}},{"kind":"k","args":'
+
+
+@pytest.mark.parametrize(
+    "args, status, detail",
+    [
+        (b'{"a":NaN}', 422, "must be a finite number"),
+        (b'{"a":-Infinity}', 422, "must be a finite number"),
+        (b'{"a":"\\ud800 and more text"}', 422, "lone surrogates"),
+        (b'{"a":"\\udc00"}', 422, "lone surrogates"),
+        (b'{"a":"\\uD800\\u0041"}', 422, "lone surrogates"),
+        (b'{"a":"\\u00zz"}', 400, ""),
+        (b'{"a":nan}', 400, ""),
+        (b'{"a":"NaN",}', 400, ""),
+    ],
+    ids=repr,
+)
+async def test_in_a_large_body_it_is_told_without_a_pointer(
+    store: FaultyStore, args: bytes, status: int, detail: str
+) -> None:
+    async with client_of(store, ServerSettings()) as client:
+        response = await post(client, FILLER + args + b"}]}", "/v1/jobs/batch")
+    problem = is_problem(response, status, "invalid_job" if status == 422 else "malformed_json")
+    assert detail in str(problem["detail"])
+    assert not problem.get("pointer")
+
+
+def _item(size: int) -> bytes:
+    return b'{"kind":"k\xff","args":{"a":[' + b"0," * (size // 2) + b"0]}}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind":"k","args":{"a":[' + b"0," * 4_000_000 + b"NaN]}}",
+        b'{"kind":"k","args":{"'
+        + b"k" * (LOCATE_BYTES_MAX // 2)
+        + b'":['
+        + b"0," * (LOCATE_BYTES_MAX // 5)
+        + b"NaN]}}",
+        b'{"kind":"k","args":{"a":"' + b'\\"' * 60_000 + b'","b":' + b"[" * DEEP + b"]" * DEEP + b"}}",
+        b'{"jobs":[' + b",".join([_item(200_000)] * 40) + b"]}",
+    ],
+    ids=["large", "a long key", "deep beyond a long text", "many items"],
+)
+async def test_finding_what_is_wrong_takes_little_time(store: FaultyStore, body: bytes) -> None:
+    """Of the event loop, which all other requests wait for. The margin is wide: these took from 1 to 20 seconds."""
+    path = "/v1/jobs/batch" if body.startswith(b'{"jobs"') else "/v1/jobs"
+    async with client_of(store, ServerSettings()) as client:
+        started = time.process_time()
+        response = await post(client, body, path)
+        took_s = time.process_time() - started
+    if path == "/v1/jobs":
+        assert response.status_code == 422
+    else:
+        errors = [result["error"] for result in response.json()["results"]]
+        assert {error["code"] for error in errors} == {"invalid_job"}
+        assert [error["pointer"] for error in errors] == [
+            f"/jobs/{i}/kind" if i < 2 else f"/jobs/{i}" for i in range(len(errors))
+        ]
+    assert took_s < 0.6

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from goqueue.api.openapi import document
 from goqueue.api.operations import OPERATIONS
+from goqueue.model.errors import SerializationConflict
 from goqueue.tasks.prepare import new_id
 from tests.support.faulty_store import FaultyStore
 from tests.unit.api.conftest import client_of
@@ -100,6 +101,27 @@ async def test_answers_are_as_documented(client: httpx.AsyncClient, store: Fault
     for answer in answers:
         check_answer(answer)
     assert answers[18].json() == DOCUMENT
+
+
+@pytest.mark.parametrize("path, body", [("/v1/jobs", {"kind": "k"}), ("/v1/jobs/batch", {"jobs": [{"kind": "k"}]})])
+async def test_rare_answers_to_submissions_are_documented(
+    store: FaultyStore, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    async def refuse() -> None:
+        raise SerializationConflict("a concurrent transaction got in the way")
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    async with client_of(store) as client:
+        store.before_write = refuse
+        conflict = await client.post(path, json=body, headers={"idempotency-key": "a"})
+        monkeypatch.setattr(store, "write", nothing)
+        in_use = await client.post(path, json=body, headers={"idempotency-key": "a"})
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "serialization_conflict")
+    assert (in_use.status_code, in_use.json()["code"]) == (503, "unavailable")
+    check_answer(conflict)
+    check_answer(in_use)
 
 
 # -- fuzzing --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -95,6 +95,92 @@ async def test_headers_that_are_too_large(store: FaultyStore) -> None:
         answer = await talk(url, *parts, b"x-endless: " + b"a" * 4000)
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert b'"code":"headers_too_large"' in answer
+
+
+CHUNKED = (
+    b"POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+async def talk_slowly(url: str, *parts: bytes) -> bytes:
+    """Like `talk`, but the server has time to read each part by itself; once it has closed, no more is sent."""
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    answer = b""
+
+    async def listen() -> None:
+        nonlocal answer
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                answer += data
+
+    listening = asyncio.create_task(listen())
+    try:
+        with suppress(ConnectionError):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.wait([listening], timeout=0.005)  # nothing tells that the other side has read
+                if listening.done():
+                    break
+        await asyncio.wait_for(listening, WAIT_S)
+    finally:
+        listening.cancel()
+        writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "start, part",
+    [
+        (b'c\r\n{"kind":"k"}\r\n0\r\n', b"x-a: " + b"a" * 500 + b"\r\n"),
+        (b'c\r\n{"kind":"k"}\r\n0\r\nx-endless: ', b"a" * 500),
+        (b'c\r\n{"kind":"k"}\r\n0\r\n', b"".join(b"%d:\r\n" % i for i in range(100, 200))),
+        (b"c;extension=", b"a" * 500),
+    ],
+    ids=["trailers", "one trailer", "short trailers", "chunk extension"],
+)
+async def test_trailers_that_are_too_large(store: FaultyStore, start: bytes, part: bytes) -> None:
+    async with served(store) as (url, _):
+        answer = await talk_slowly(url, CHUNKED + start, *[part] * 6)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b'"code":"headers_too_large"' in answer
+    assert store.batches == []
+
+
+async def test_trailers_of_a_request_that_has_its_answer(store: FaultyStore) -> None:
+    async with served(store) as (url, _):
+        head = b"GET /livez HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+        answer = await talk_slowly(url, head, *[b"x-a: " + b"a" * 500 + b"\r\n"] * 8)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_many_small_chunks_are_no_trailers(store: FaultyStore) -> None:
+    body = b'{"kind":"k","args":{"a":"' + b"x" * 1500 + b'"}}'
+    async with served(store) as (url, _):
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        parts = [chunks[i : i + 1000] for i in range(0, len(chunks), 1000)]
+        # Nor are they a head: the second request of the connection starts to count anew.
+        answer = await talk_slowly(url, CHUNKED, *parts, b"0\r\nx-sum: 1\r\n\r\n", CHUNKED + b"zz\r\n")
+        assert answer.startswith(b"HTTP/1.1 201 ")
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+
+
+async def test_a_trailer_is_no_header(store: FaultyStore) -> None:
+    async with served(store) as (url, _):
+        body = b'c\r\n{"kind":"k"}\r\n0\r\nhost: evil.example\r\norigin: https://evil.example\r\n\r\n'
+        answer = await talk_slowly(url, CHUNKED + body, b"nonsense\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 201 ")
+
+
+async def test_what_clients_send_wrong_is_not_logged(store: FaultyStore, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(store) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        await talk(url, b"nonsense\r\n\r\n")
+        upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+        assert (await client.get("/livez", headers=upgrade)).status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 async def test_headers_that_do_not_come(store: FaultyStore) -> None:
