@@ -28,7 +28,7 @@ _SCAN_BYTES_MAX: Final = 64 * 1024
 
 
 LOCATE_BYTES_MAX: Final = 256 * 1024
-"""In a body up to this size the place of a value that JSON lacks is looked for: some 50 ms of the event loop."""
+"""In a body up to this size the place of a value that JSON lacks is looked for: up to some 80 ms of the event loop."""
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, locate: bool = True) -> T:
