@@ -42,6 +42,7 @@ class Loop:
                 await task
 
     async def _run(self) -> None:
+        me = asyncio.current_task()
         while True:
             delay_s = self._every_s
             try:
@@ -53,5 +54,9 @@ class Loop:
                 log.warning(self.name, error=str(error))
             except Exception:
                 log.exception(self.name)
+            # A cancellation can get lost in a tick: Python 3.11's `asyncio.wait_for`, which the pool of connections
+            # uses, swallows one that comes in the same turn as what it waits for. The task still knows of it.
+            if me is not None and me.cancelling():
+                return
             # Jittered, so that the duties of many processes spread.
             await asyncio.sleep(delay_s * (0.9 + random.random() / 5))  # noqa: S311

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -266,6 +267,21 @@ async def test_a_tick_that_fails_does_not_end_its_loop() -> None:
         for _ in range(3):
             await ticks.acquire()
     await loop.stop()
+
+
+async def test_a_tick_that_loses_a_cancellation_does_not_keep_its_loop() -> None:
+    begun = asyncio.Event()
+
+    async def tick() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    loop = Loop("lossy", 3600, tick)
+    loop.start()
+    async with asyncio.timeout(DEADLINE_S):
+        await begun.wait()
+        await loop.stop()
 
 
 async def test_a_sweep_goes_on_while_there_is_more_but_not_for_ever() -> None:
