@@ -31,7 +31,7 @@ def experiment(options: argparse.Namespace) -> Coroutine[object, object, None]:
         case "clean":
             return shapes.clean(dsn, options.shapes, jobs, options.runs, options.batches)
         case "held":
-            return shapes.held(dsn, options.shapes, jobs, options.cap_s)
+            return shapes.held(dsn, options.shapes, jobs, options.cap_s, options.batches)
         case "driver":
             return drivers.compare(dsn, jobs, options.runs, options.batches)
         case "values":

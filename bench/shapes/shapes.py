@@ -97,8 +97,10 @@ async def clean(dsn: str, shapes: str, jobs: int, runs: int, batches: list[int])
         print(f"a prune (delete, vacuum)      {mid(prune)}")
 
 
-async def flow(dsn: str, shape: str, jobs: int, cap_s: float, *, hold: bool, trail_s: float | None) -> None:
-    """Jobs flow through with few outstanding; rates of the first and the last tenth."""
+async def flow(
+    dsn: str, shape: str, jobs: int, cap_s: float, *, hold: bool, trail_s: float | None, batch: int = 500
+) -> None:
+    """Jobs flow through with few outstanding; rates of the first and the last tenth, machine CPU per job of all."""
     admin = await connect(dsn)
     await reset(admin, shape)
     holder, producer, worker = [await connect(dsn) for _ in range(3)]
@@ -106,7 +108,7 @@ async def flow(dsn: str, shape: str, jobs: int, cap_s: float, *, hold: bool, tra
         await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await holder.execute("SELECT txid_current(), count(*) FROM pg_class")
     insert, statement = sql(shape, "enqueue"), sql(shape, "claim_settle")
-    made, done, end = 0, 0, time.monotonic() + cap_s
+    made, done, end = 0, 0, time.monotonic() + cap_s + 0.5  # measure looks at the idle machine first
     marks: list[tuple[float, int]] = []
     slowest_s = 0.0
 
@@ -127,7 +129,7 @@ async def flow(dsn: str, shape: str, jobs: int, cap_s: float, *, hold: bool, tra
             if trail_s is not None and time.monotonic() - full > FULL_SCAN_S:
                 low, full = LOW, time.monotonic()
             settled, start = len(leases), time.monotonic()
-            leases = await claim_settle(worker, statement, leases, want(500, low))
+            leases = await claim_settle(worker, statement, leases, want(batch, low))
             done += settled
             marks.append((time.monotonic(), done))
             slowest_s = max(slowest_s, marks[-1][0] - start)
@@ -139,7 +141,11 @@ async def flow(dsn: str, shape: str, jobs: int, cap_s: float, *, hold: bool, tra
                 if trail_s == 0:
                     low = (last.run_at, uuid.UUID(bytes=last.id))
 
-    await asyncio.gather(produce(), consume())
+    async def both() -> int:
+        await asyncio.gather(produce(), consume())
+        return done
+
+    cost = await measure(admin, both)
     size = await run(
         admin,
         "SELECT sum(pg_total_relation_size(oid))::int8 / 1048576 FROM pg_class "
@@ -154,18 +160,17 @@ async def flow(dsn: str, shape: str, jobs: int, cap_s: float, *, hold: bool, tra
 
     cursor = "no cursor" if trail_s is None else f"cursor trailing {trail_s:g} s"
     print(
-        f"{shape} {'held' if hold else 'free'}, {cursor:22} jobs {done:7,}  "
+        f"{shape} {'held' if hold else 'free'}, batch {batch:3}, {cursor:22} jobs {done:7,}  "
         f"first tenth {rate(0, 0.1):7,.0f}/s  last tenth {rate(0.9, 1):7,.0f}/s  "
-        f"slowest claim {slowest_s * 1e3:5,.0f} ms  {size[0][0]} MiB",
+        f"slowest claim {slowest_s * 1e3:5,.0f} ms  "
+        f"machine {cost.machine_us:4.1f} µs/job  {size[0][0]} MiB",
         flush=True,
     )
 
 
-async def held(dsn: str, shapes: str, jobs: int, cap_s: float) -> None:
+async def held(dsn: str, shapes: str, jobs: int, cap_s: float, batches: list[int]) -> None:
     """Every shape, with and without the claim cursor, while a snapshot is held."""
-    for shape in shapes:
-        await flow(dsn, shape, jobs, cap_s, hold=False, trail_s=None)
-        await flow(dsn, shape, jobs, cap_s, hold=True, trail_s=None)
-        await flow(dsn, shape, jobs, cap_s, hold=True, trail_s=0.1)
-        await flow(dsn, shape, jobs, cap_s, hold=False, trail_s=0.1)
-    await flow(dsn, "b", jobs, cap_s, hold=True, trail_s=0.0)
+    for batch in batches:
+        for shape in shapes:
+            for hold, trail_s in ((False, None), (True, None), (True, 0.1), (False, 0.1)):
+                await flow(dsn, shape, jobs, cap_s, hold=hold, trail_s=trail_s, batch=batch)
