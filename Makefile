@@ -31,7 +31,7 @@ check: setup ## what CI runs: lint, types, imports, drift, tests, PostgreSQL 15
 demo: setup ## the whole thing on your Python's standard library (KEEP=1 leaves the server up)
 	@KEEP=$(KEEP) $(PY) examples/stdlib_index/demo.py
 
-bench: setup ## the figures that the README claims
+bench: setup ## the first figures, beside a peer or a limit
 	@$(PY) -m bench $(B)
 
 lint: setup ## ruff: rules and format
