@@ -21,7 +21,7 @@ pytestmark = pytest.mark.postgres
 
 APPS = Path(__file__).parents[1] / "support" / "apps"
 APP = "line_app:app"
-JOBS = 600
+JOBS = 900
 SWEEP_S = "0.3"
 
 
@@ -120,7 +120,7 @@ def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line
     ids = line.submit_many(jobs)
     for round_, processes in enumerate(("1", "2")):
         worker = line.worker("--concurrency", "20", "--processes", processes)
-        wanted = JOBS // 4 * (round_ + 1)
+        wanted = len(line.effects()) + 100  # a small part, so that the stop comes in time on a busy machine, too
         assert line.has_effects(wanted)
         if round_ == 0:
             worker.send(signal.SIGTERM)

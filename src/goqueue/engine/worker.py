@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from goqueue.store.port import WorkStore
     from goqueue.tasks.app import GoQueue
 
+CANCEL_AGAIN_S: Final = 0.5
+"""A loop that has not ended this long after its cancellation is cancelled again."""
 UNWIND_S: Final = 1.0
 """At a stop, handlers that were told to end have this long before their jobs are handed back anyway."""
 FLUSH_S: Final = 10.0
@@ -142,9 +144,7 @@ class Worker:
             await self._shut_down(parts)
         finally:
             parts.fetcher.close()
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await _end(loops)
             if self._lifeline is not None:
                 self._lifeline.detach()
             if self._speaker is not None:
@@ -308,3 +308,16 @@ class _Parts:
             lapsed=worker._lapsed,
             news=worker._news,
         )
+
+
+async def _end(loops: list[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended. A cancellation can get lost: Python 3.11's `asyncio.wait_for`, which the pool of
+    connections uses, swallows one that comes in the same turn as what it waits for."""
+    pending = set(loops)
+    while pending:
+        for loop in pending:
+            loop.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    for loop in loops:
+        if not loop.cancelled() and loop.exception() is not None:
+            log.error("loop", name=loop.get_name(), error=repr(loop.exception()))

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from goqueue.engine import runner as runner_module
-from goqueue.engine.worker import Worker
+from goqueue.engine.worker import Worker, _end
 from goqueue.model.errors import InvalidInput, LeaseLost, PermissionDenied, SchemaTooNew, SerializationConflict
 from goqueue.model.job import NewJob
 from goqueue.model.outcome import Answer, Complete, Dead, Release, Retry, Settlement, Snooze
@@ -770,3 +770,23 @@ async def test_outcome_types_of_a_mixed_batch(store: FaultyStore, app: GoQueue) 
     await worker.run_until_idle()
     assert [type(settlement.outcome) for settlement in store.settled] == [Dead, Retry, Complete]
     assert worker.settled == 3
+
+
+async def test_a_loop_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    """As `asyncio.wait_for` does on Python 3.11 when both come in the same turn."""
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 2:
+                    raise
+
+    loop = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(_end([loop]), DEADLINE_S)
+    assert (loop.cancelled(), swallowed) == (True, 2)

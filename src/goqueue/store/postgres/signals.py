@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROBE_S: Final = 10.0
 """A silent connection is asked for a sign of life this often."""
 BACKOFF_MAX_S: Final = 5.0
+CANCEL_AGAIN_S: Final = 0.5
 
 log = structlog.get_logger("goqueue.store")
 
@@ -52,8 +53,9 @@ class Listener:
             _put(queue, "")
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():
+                task.cancel()  # again and again: Python 3.11's wait_for, which the driver's pool uses, can swallow one
+                await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
     async def topics(self, names: Sequence[str]) -> AsyncIterator[str]:
         """Yield each of ``names`` when it was notified, and "" when something may have been missed: at first, too."""
