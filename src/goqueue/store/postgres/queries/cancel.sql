@@ -12,7 +12,7 @@ gone AS (
     DELETE FROM goqueue.job AS j USING held AS h
     WHERE j.ctid = h.tid AND h.one = 1 AND h.state <> 1
     RETURNING
-        j.*,
+        j.*, 4 AS ended,
         coalesce((((SELECT now FROM clock) + make_interval(secs => $5::float8)) AT TIME ZONE 'UTC')::date + 1, 'infinity')
             AS expires_on
 ),
@@ -23,26 +23,13 @@ kept AS (
         unique_key, key, key_window_s, finished_at, expires_on, result, reason)
     SELECT
         g.id, g.created_at, g.run_at, g.attempted_at, clock.now, g.fence, g.timeout_s, g.attempt, g.max_attempts, g.crashes,
-        g.max_crashes, 4, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key, g.kind, g.args, g.tags, g.meta,
+        g.max_crashes, g.ended, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key, g.kind, g.args, g.tags, g.meta,
         g.errors, g.progress, g.unique_key, g.key, g.key_window_s, clock.now, g.expires_on,
         NULL, coalesce(nullif($4::text, ''), 'cancelled')
     FROM gone AS g CROSS JOIN clock
     /*history_again*/
 ),
-freed AS (
-    DELETE FROM goqueue.job_key AS k USING gone AS g
-    WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND g.flags & (1 << 4) = 0
-),
-still AS (
-    UPDATE goqueue.job_key AS k
-    SET until = least(coalesce(clock.now + make_interval(secs => g.key_window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
-    FROM gone AS g, clock
-    WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND g.flags & (1 << 4) <> 0
-),
+/*free_keys*/
 asked AS (
     UPDATE goqueue.job AS j SET cancel_requested_at = clock.now
     FROM held AS h, clock

@@ -33,7 +33,7 @@ gone AS (
         j.id, j.created_at, j.run_at, j.attempted_at, j.cancel_requested_at, j.fence, j.timeout_s, j.attempt,
         j.max_attempts, j.crashes, j.max_crashes, j.priority, j.flags, j.worker_id, j.tenant, j.queue, j.group_key, j.kind,
         j.args, j.tags, j.meta, j.errors, j.progress, j.unique_key, j.key, j.key_window_s,
-        h.state AS state, h.result, h.error, h.reason, h.nth, h.attempt AS spent,
+        h.state AS ended, h.result, h.error, h.reason, h.nth, h.attempt AS spent,
         coalesce((((SELECT now FROM clock) + make_interval(
             secs => CASE h.state WHEN 3 THEN $18::float8 WHEN 4 THEN $19::float8 ELSE $20::float8 END))
             AT TIME ZONE 'UTC')::date + 1, 'infinity') AS expires_on
@@ -45,7 +45,7 @@ kept AS (
         unique_key, key, key_window_s, finished_at, expires_on, result, reason)
     SELECT
         g.id, g.created_at, g.run_at, g.attempted_at, g.cancel_requested_at, g.fence, g.timeout_s, g.attempt + g.spent,
-        g.max_attempts, g.crashes, g.max_crashes, g.state, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key,
+        g.max_attempts, g.crashes, g.max_crashes, g.ended, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key,
         g.kind, g.args, g.tags, g.meta,
         CASE WHEN g.error IS NULL THEN g.errors ELSE jsonb_path_query_array(
             coalesce(g.errors, '[]') || jsonb_build_array(jsonb_build_object('attempt', g.attempt, 'at',
@@ -57,21 +57,7 @@ kept AS (
     CROSS JOIN clock
     /*history_again*/
 ),
-freed AS (
-    DELETE FROM goqueue.job_key AS k
-    USING gone AS g
-    WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND g.flags & (1 << g.state) = 0
-),
-still AS (
-    UPDATE goqueue.job_key AS k
-    SET until = least(coalesce(clock.now + make_interval(secs => g.key_window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
-    FROM gone AS g, clock
-    WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND g.flags & (1 << g.state) <> 0
-),
+/*free_keys*/
 again AS (
     UPDATE goqueue.job AS j
     SET state = 0, worker_id = NULL, attempt = j.attempt + h.attempt,

@@ -24,7 +24,7 @@ gone AS (
     RETURNING
         j.id, j.created_at, j.run_at, j.attempted_at, j.cancel_requested_at, j.fence + 1 AS fence, j.timeout_s, j.attempt,
         j.max_attempts, j.crashes + 1 AS crashes, j.max_crashes, j.priority, j.flags, j.worker_id, j.tenant, j.queue,
-        j.group_key, j.kind, j.args, j.tags, j.meta, j.progress, j.unique_key, j.key, j.key_window_s, h.state AS state, h.errors,
+        j.group_key, j.kind, j.args, j.tags, j.meta, j.progress, j.unique_key, j.key, j.key_window_s, h.state AS ended, h.errors,
         coalesce((((SELECT now FROM clock) + make_interval(secs => CASE h.state WHEN 4 THEN $3::float8 ELSE $4::float8 END))
             AT TIME ZONE 'UTC')::date + 1, 'infinity') AS expires_on
 ),
@@ -35,28 +35,14 @@ kept AS (
         unique_key, key, key_window_s, finished_at, expires_on, result, reason)
     SELECT
         g.id, g.created_at, g.run_at, g.attempted_at, g.cancel_requested_at, g.fence, g.timeout_s, g.attempt, g.max_attempts,
-        g.crashes, g.max_crashes, g.state, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key, g.kind, g.args,
+        g.crashes, g.max_crashes, g.ended, g.priority, g.flags, g.worker_id, g.tenant, g.queue, g.group_key, g.kind, g.args,
         g.tags, g.meta, g.errors, g.progress, g.unique_key, g.key, g.key_window_s, clock.now, g.expires_on,
-        NULL, CASE g.state WHEN 4 THEN 'cancelled' ELSE 'crashed' END
+        NULL, CASE g.ended WHEN 4 THEN 'cancelled' ELSE 'crashed' END
     FROM gone AS g
     CROSS JOIN clock
     /*history_again*/
 ),
-freed AS (
-    DELETE FROM goqueue.job_key AS k
-    USING gone AS g
-    WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND g.flags & (1 << g.state) = 0
-),
-still AS (
-    UPDATE goqueue.job_key AS k
-    SET until = least(coalesce(clock.now + make_interval(secs => g.key_window_s), 'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')
-    FROM gone AS g, clock
-    WHERE g.flags & 1 = 1
-      AND k.tenant = g.tenant AND k.queue = g.queue AND k.key = g.key AND k.job_id = g.id
-      AND g.flags & (1 << g.state) <> 0
-),
+/*free_keys*/
 again AS (
     UPDATE goqueue.job AS j
     SET state = 0, worker_id = NULL, fence = j.fence + 1, crashes = j.crashes + 1, run_at = clock.now, errors = h.errors
