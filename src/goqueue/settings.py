@@ -28,6 +28,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     beat_s: Annotated[float, _number(0.1, 600, "between two signs of life; well below lease_s")] = 10.0
     lease_margin_s: Annotated[float, _number(0.0, 60, "before its lease ends a worker treats it as lost")] = 2.0
     poll_s: Annotated[float, _number(0.01, 60, "between two looks when no wake-up comes; jittered")] = 1.0
+    cancel_grace_s: Annotated[
+        float, _number(0.01, 3600, "for a handler that was told to stop; then its process is killed or its slot replaced")
+    ] = 5.0
     grace_s: Annotated[float, _number(0, 3600, "for running jobs to finish at a stop; then they are handed back")] = (
         25.0
     )
@@ -43,7 +46,21 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     unknown_kind_max_s: Annotated[float, _number(0.1, 86_400, "longest such snooze")] = 60.0
     threads: Annotated[int, _number(1, 1_000, "threads for plain functions; at most concurrency are used")] = 50
     child_processes: Annotated[int, _number(1, 256, "processes for run_in='process' handlers")] = 2
+    suspects: Annotated[
+        int, _number(1, 256, "jobs that have crashed before and run at the same time, each in a fresh process")
+    ] = 2
     processes: Annotated[int, _number(1, 256, "worker processes under one supervisor")] = 1
+    hung_max: Annotated[
+        int, _number(0, 10_000, "handlers that ignore their stop before the process is replaced; 0: concurrency")
+    ] = 0
+    recycle_jobs: Annotated[int, _number(0, 1_000_000_000, "jobs after which a process is replaced; 0: never")] = 0
+    recycle_memory_bytes: Annotated[
+        int, _number(0, 1 << 50, "resident memory from which a process is replaced; 0: never")
+    ] = 0
+    stuck_s: Annotated[
+        float,
+        _number(1, 86_400, "a process that does not answer, beyond the timeouts of its handlers, is killed after this"),
+    ] = 60.0
 
     @property
     def prefetch_jobs(self) -> int:
@@ -63,6 +80,14 @@ class DutySettings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_batch: Annotated[int, _number(1, 10_000, "rows in one piece of a sweep")] = 500
 
 
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long final jobs of one queue stay in history; what is not named is as for all queues. 0 keeps none."""
+
+    completed_s: Annotated[float, _number(0, 3.2e8, "completed jobs")] | msgspec.UnsetType = msgspec.UNSET
+    cancelled_s: Annotated[float, _number(0, 3.2e8, "cancelled jobs")] | msgspec.UnsetType = msgspec.UNSET
+    dead_s: Annotated[float, _number(0, 3.2e8, "dead jobs; null is for ever")] | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process uses its PostgreSQL."""
 
@@ -79,6 +104,12 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_retention_s: Annotated[
         float | None, msgspec.Meta(description="dead jobs stay this long; None is for ever")
     ] = None
+    queue_retention: Annotated[
+        dict[str, Retention], msgspec.Meta(description="other retentions, by queue; at most 1,000")
+    ] = {}
+    crash_delay_s: Annotated[
+        float, _number(0, 3600, "before a job whose process died runs again, alone; doubles with each crash")
+    ] = 1.0
     notify_window_s: Annotated[
         float, _number(0, 10, "wake-ups per queue and process: first at once, then one per window")
     ] = 0.005

@@ -34,6 +34,8 @@ class Duty(StrEnum):
     """Running jobs whose worker row is missing."""
     WORKERS = "workers"
     """Rows of workers that have gone and hold no jobs."""
+    EXPIRED = "expired"
+    """Waiting jobs that were not started in time (``schedule_to_start_s``), or whose total deadline has passed."""
     HISTORY = "history"
     """History partitions: made ahead, dropped when past; expired records and keys."""
 
@@ -43,6 +45,8 @@ class Swept(msgspec.Struct, frozen=True):
 
     count: int
     more: bool = False
+    deposed: bool = False
+    """Nothing was done: the term under which it was asked for is not the present one any more."""
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -51,6 +55,28 @@ class Term(msgspec.Struct, frozen=True):
     name: str
     holder: str
     number: int
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Works, and will hurt."""
+    ERROR = "error"
+    """Does not work, or loses a promise."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look of `goqueue doctor` at a store has found."""
+
+    check: str
+    """A stable code, such as ``oldest_snapshot``."""
+    level: Level
+    text: str
+    """What was seen, with figures."""
+    do: str = ""
+    """What to do about it; empty when nothing is."""
 
 
 class Record(msgspec.Struct, frozen=True):

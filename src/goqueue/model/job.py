@@ -10,6 +10,7 @@ import msgspec
 
 from goqueue.model import limits
 from goqueue.model.errors import InvalidJob
+from goqueue.model.retry import RetryDelays
 from goqueue.model.state import JobState
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -54,7 +55,9 @@ class OnConflict(StrEnum):
     REJECT = "reject"
     """Raise `UniqueConflict`, which names the holder."""
     REPLACE = "replace"
-    """Give a holder that has not started the new arguments, options and run_at; else as `RETURN`."""
+    """Give a holder that has not started the new arguments, options and run_at; else as `RETURN`.
+
+    With a delay this is a debounce: each enqueue moves run_at on. `Unique.keep_run_at` leaves run_at where it is."""
 
 
 class Unique(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +67,18 @@ class Unique(msgspec.Struct, frozen=True, kw_only=True):
     ``window_s`` a key that a final state holds is free again that many seconds after the job became final; without it,
     such a key is held until the job is deleted. Without ``key`` the key is the kind and the canonical JSON of the
     arguments.
+
+    With ``until_started`` the key is free as soon as a worker has claimed the job (so an enqueue while it runs makes
+    another job), and is not taken again when the job is retried. It goes with no ``final_states``.
     """
 
     key: str | None = None
     on_conflict: OnConflict = OnConflict.RETURN
     final_states: tuple[JobState, ...] = ()
     window_s: float | None = None
+    until_started: bool = False
+    keep_run_at: bool = False
+    """With ``on_conflict="replace"``: the holder keeps its run_at."""
     digest: bytes = b""
     """SHA-256 of the key; filled by `goqueue.tasks.prepare`, 32 bytes when it reaches a store."""
 
@@ -94,6 +103,13 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
     max_crashes: int = limits.MAX_CRASHES_DEFAULT
     timeout_s: float | None = None
+    """How long one attempt may run."""
+    schedule_to_start_s: float | None = None
+    """How long the job may be due (from ``run_at``, of each attempt) before a worker starts it; then it is dead."""
+    deadline_s: float | None = None
+    """How long the job may take from its enqueue to its end, all attempts and waits included; then it is dead."""
+    retry: RetryDelays | None = None
+    """When this job is tried again; None: as its task says."""
     unique: Unique | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, str] = {}
@@ -111,6 +127,9 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
         tags: tuple[str, ...] | list[str] | msgspec.UnsetType = msgspec.UNSET,
         meta: dict[str, str] | msgspec.UnsetType = msgspec.UNSET,
         timeout_s: float | msgspec.UnsetType | None = msgspec.UNSET,
+        schedule_to_start_s: float | msgspec.UnsetType | None = msgspec.UNSET,
+        deadline_s: float | msgspec.UnsetType | None = msgspec.UNSET,
+        retry: RetryDelays | msgspec.UnsetType | None = msgspec.UNSET,
         max_attempts: int | msgspec.UnsetType = msgspec.UNSET,
         id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> NewJob[R]:
@@ -128,6 +147,9 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
                 ("queue", queue),
                 ("meta", meta),
                 ("timeout_s", timeout_s),
+                ("schedule_to_start_s", schedule_to_start_s),
+                ("deadline_s", deadline_s),
+                ("retry", retry),
                 ("max_attempts", max_attempts),
                 ("id", id),
             )
@@ -173,13 +195,18 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempted_at: datetime | None = None
     finished_at: datetime | None = None
     timeout_s: float | None = None
+    schedule_to_start_s: float | None = None
+    deadline_at: datetime | None = None
+    """When it is dead if it is not final by then."""
+    retry: RetryDelays | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, str] = {}
     unique_key: str | None = None
     result: msgspec.Raw | None = None
     errors: tuple[JobError, ...] = ()
     reason: str | None = None
-    """Why it was cancelled or is dead (``crashed``, ``attempts``, or the handler's own words)."""
+    """Why it was cancelled or is dead (``attempts``, ``not_retryable``, ``retry_for``, ``deadline``, ``expired``,
+    ``crashed``, or the handler's own words)."""
     progress: msgspec.Raw | None = None
     cancel_requested_at: datetime | None = None
     worker_id: str | None = None

@@ -8,6 +8,7 @@ import msgspec
 
 from goqueue.model.job import JobRef
 from goqueue.model.outcome import Answer
+from goqueue.model.retry import RetryDelays
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -31,6 +32,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tags: tuple[str, ...] = ()
     waited_s: float = 0.0
     """Pick-up: seconds from ``run_at`` to the claim, by the store's clock."""
+    tried_for_s: float = 0.0
+    """Seconds from the first claim since the job was enqueued (or retried by hand) to this one; 0 at the first."""
+    start_in_s: float | None = None
+    """Seconds that were left, at the claim, to start it; it must not be started after that. None: no such limit."""
+    deadline_in_s: float | None = None
+    """Seconds that were left, at the claim, until its total deadline; None: it has none."""
+    retry: RetryDelays | None = None
+    """When this job is tried again; None: as its task says."""
 
     @property
     def ref(self) -> JobRef:
@@ -59,6 +68,14 @@ class Claimed(msgspec.Struct, frozen=True):
 
     settled: tuple[Answer, ...]
     leases: tuple[Lease, ...]
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """A wake-up: jobs may have become due in ``queue`` ("": nobody knows where), or, with ``cancels``, somebody has
+    asked for the cancellation of a running job: a beat tells whose."""
+
+    queue: str = ""
+    cancels: bool = False
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -37,17 +37,28 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class Dead(msgspec.Struct, frozen=True, tag="dead"):
-    """The job has failed for good. ``reason`` is ``attempts``, ``not_retryable``, or the handler's own words."""
+    """The job has failed for good. ``reason`` is ``attempts``, ``not_retryable``, ``retry_for``, ``deadline``,
+    ``expired``, or the handler's own words."""
 
     error: ErrorInfo
     reason: str = "attempts"
+
+
+class Crash(msgspec.Struct, frozen=True, tag="crash"):
+    """The process in which the attempt ran has died under it: crashes + 1, as a sweep would count it.
+
+    The store decides, as it does in a sweep: again after its crash delay, or dead (reason ``crashed``) at
+    ``max_crashes`` or ``max_attempts``, or cancelled if that was requested.
+    """
+
+    error: ErrorInfo
 
 
 class Release(msgspec.Struct, frozen=True, tag="release"):
     """Handed back: not started, or stopped at the end of the grace period. No attempt spent."""
 
 
-Outcome: TypeAlias = Complete | Retry | Snooze | Cancel | Dead | Release
+Outcome: TypeAlias = Complete | Retry | Snooze | Cancel | Dead | Crash | Release
 
 
 class Settlement(msgspec.Struct, frozen=True):

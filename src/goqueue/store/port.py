@@ -14,9 +14,9 @@ from goqueue.store.jobs_async import AsyncJobStore as JobStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from goqueue.model.admin import Capabilities, Duty, Record, SchemaStatus, Swept, Term
+    from goqueue.model.admin import Capabilities, Duty, Finding, Record, SchemaStatus, Swept, Term
     from goqueue.model.job import JobRef, NewJob
-    from goqueue.model.lease import Beat, Beaten, Claimed, Want, WorkerRecord
+    from goqueue.model.lease import Beat, Beaten, Claimed, Signal, Want, WorkerRecord
     from goqueue.model.outcome import Answer, Settlement
     from goqueue.model.query import Enqueued
 
@@ -57,11 +57,11 @@ class WorkStore(Protocol):
         """
         ...
 
-    def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[str]:
-        """Yield the name of a queue when jobs may have become due there; "" when it is not known where.
+    def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Signal]:
+        """Yield when jobs may have become due in one of these queues, or when a running job of the tenant shall stop.
 
         Wake-ups may be lost or late or spurious: polling is always enough. The iterator survives lost connections
-        (and yields "" after one), ends when the store is closed, and is closed by ``aclose``.
+        (and yields `Signal("")` after one), ends when the store is closed, and is closed by ``aclose``.
         """
         ...
 
@@ -74,11 +74,17 @@ class AdminStore(Protocol):
         """What this store can promise; known after `open`."""
         ...
 
-    async def sweep(self, duty: Duty, limit: int) -> Swept:
+    async def sweep(self, duty: Duty, limit: int, term: Term | None = None) -> Swept:
         """Do a bounded piece of upkeep. Row by row: locked or bad rows are left for the next time.
 
-        ``Duty.ORPHANS``: jobs of expired workers go back to waiting (fence + 1, crashes + 1, run_at = now), or are
-        dead with reason ``crashed`` at ``max_crashes`` or ``max_attempts``, or are cancelled if that was requested.
+        ``Duty.ORPHANS``: jobs of expired workers go back to waiting (fence + 1, crashes + 1, run_at = now plus the
+        store's ``crash_delay_s``, doubled with each crash), or are dead with reason ``crashed`` at ``max_crashes`` or
+        ``max_attempts``, or are cancelled if that was requested.
+        ``Duty.EXPIRED``: waiting jobs that were not started in time are dead with reason ``expired``, those past their
+        total deadline with ``deadline`` (fence + 1).
+
+        With ``term`` nothing is done, and the answer is ``deposed``, unless that is still the present term of its
+        election: checked in the statements that write, so that a leader which was away cannot go on where it stopped.
         """
         ...
 
@@ -115,6 +121,10 @@ class AdminStore(Protocol):
 
     async def schema(self) -> SchemaStatus:
         """Tell which schema the store has."""
+        ...
+
+    async def diagnose(self) -> list[Finding]:
+        """Look for what will hurt, or hurts already, and say what to do. Read-only; each look has the usual deadline."""
         ...
 
     async def ping(self) -> None:
