@@ -17,8 +17,14 @@ import psycopg
 from psycopg import sql
 
 from goqueue.cli.dev.embedded import EmbeddedPostgres
+from tests.support.pgbouncer import PgBouncer, temporary_pgbouncer
 
 TEMPLATE = "goqueue_template"
+POOLED = os.environ.get("GOQUEUE_TEST_PGBOUNCER", "") not in ("", "0")
+"""Whether tests get their databases by way of a PgBouncer in transaction mode (a step of `make check`)."""
+
+_POOLERS: dict[int, PgBouncer] = {}
+"""The poolers in front of servers that run, by the servers' identity."""
 
 
 @contextmanager
@@ -48,8 +54,30 @@ def running_server() -> Iterator[EmbeddedPostgres]:
     with (
         temporary_folder() as folder,
         EmbeddedPostgres(folder / "server", bin_dir=bin_dir(), durable=False) as server,
+        pooled(server),
     ):
         yield server
+
+
+@contextmanager
+def pooled(server: EmbeddedPostgres) -> Iterator[None]:
+    """Put a pooler in front of a running server, if this run is one through a pooler."""
+    if not POOLED:
+        yield
+        return
+    with temporary_pgbouncer(server.url) as pooler:
+        _POOLERS[id(server)] = pooler
+        try:
+            yield
+        finally:
+            del _POOLERS[id(server)]
+
+
+def handed_out(server: EmbeddedPostgres, url: str | None = None) -> str:
+    """The url for the code under test: ``url`` (default: the server's own), through the pooler if there is one."""
+    pooler = _POOLERS.get(id(server))
+    direct = url or server.url
+    return direct if pooler is None else pooler.behind(direct)
 
 
 def prepare_template(url: str) -> None:
@@ -81,7 +109,7 @@ def temporary_database(server: EmbeddedPostgres, template: str = "template1") ->
         # For a small template on a server without fsync, copying files is several times as fast.
         connection.execute(_statement("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template))
     try:
-        yield server.url_for(name)
+        yield handed_out(server, server.url_for(name))
     finally:
         with _administrator(server) as connection:
             connection.execute(_statement("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
