@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from goqueue.model.errors import StoreUnavailable
-from goqueue.model.lease import Want
+from goqueue.model.lease import Signal, Want
 from goqueue.model.query import EnqueueStatus
 from goqueue.model.state import JobState
 from goqueue.settings import StoreSettings
@@ -36,7 +36,7 @@ async def test_a_thread_that_enqueues_wakes_the_loop_of_a_worker() -> None:
     signals = store.signals("default", ["mail"])
     thread = threading.Thread(target=SyncMemoryStore(memory).enqueue, args=([new_job(queue="mail")],))
     thread.start()
-    assert await asyncio.wait_for(anext(signals), 10) == "mail"
+    assert await asyncio.wait_for(anext(signals), 10) == Signal("mail")
     thread.join()
     await store.close()
 
@@ -46,9 +46,9 @@ async def test_wake_ups_that_nobody_fetches_are_merged() -> None:
     signals = store.signals("default", ["a", "b"])
     await store.enqueue([new_job(queue=queue) for queue in "ababcab"])
     await store.enqueue([new_job(queue="a", delay_s=60)])
-    assert [await asyncio.wait_for(anext(signals), 10) for _ in range(2)] == ["a", "b"]
+    assert [await asyncio.wait_for(anext(signals), 10) for _ in range(2)] == [Signal("a"), Signal("b")]
     await signals.aclose()
-    assert [queue async for queue in signals] == []
+    assert [signal async for signal in signals] == []
     await store.enqueue([new_job(queue="a")])
     assert store.memory.listeners == {}
 

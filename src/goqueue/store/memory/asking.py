@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, assert_never
 
+import msgspec
+
 from goqueue.model import limits
+from goqueue.model.lease import Signal
 from goqueue.model.query import CancelJobs, Changed, ChangeStatus, Count, DeleteJobs, Page, RetryJobs
 from goqueue.model.state import Event, StoredState
 from goqueue.store.memory.core import CANCELLED
@@ -80,18 +83,19 @@ def count(memory: Memory, wanted: Filter) -> list[Count]:
 def change(memory: Memory, selection: Selection, change: Change) -> list[Changed]:
     """Change jobs by id, each by itself."""
     return [
-        Changed(job_id, _change_one(memory, memory.find(selection.tenant, job_id), change)) for job_id in selection.ids
+        Changed(job_id, _change_one(memory, memory.find(selection.tenant, job_id), change, place))
+        for place, job_id in enumerate(selection.ids)
     ]
 
 
-def _change_one(memory: Memory, row: Row | None, change: Change) -> ChangeStatus:
+def _change_one(memory: Memory, row: Row | None, change: Change, place: int) -> ChangeStatus:
     if row is None:
         return ChangeStatus.NOT_FOUND
     match change:
         case CancelJobs():
             return _cancel(memory, row, change.reason)
         case RetryJobs():
-            return _retry(memory, row)
+            return _retry(memory, row, change, memory.later(change.delay_s + place * change.every_s))
         case DeleteJobs():
             if row.state is StoredState.RUNNING:
                 return ChangeStatus.WRONG_STATE
@@ -112,15 +116,16 @@ def _cancel(memory: Memory, row: Row, reason: str) -> ChangeStatus:
     row.move(Event.CANCEL_REQUEST)
     row.cancel_requested_at = memory.now()
     if running:
+        memory.notify(row.job.tenant, Signal(cancels=True))
         return ChangeStatus.REQUESTED
     memory.finish(row, reason=reason or CANCELLED)
     return ChangeStatus.CHANGED
 
 
-def _retry(memory: Memory, row: Row) -> ChangeStatus:
-    if row.state in (StoredState.RUNNING, StoredState.BLOCKED):
+def _retry(memory: Memory, row: Row, change: RetryJobs, run_at: datetime) -> ChangeStatus:
+    if row.state in (StoredState.RUNNING, StoredState.BLOCKED) or (change.args is not None and not row.final):
         return ChangeStatus.WRONG_STATE
-    if not row.final and memory.expired(row.run_at):
+    if not row.final and row.run_at <= run_at:
         return ChangeStatus.UNCHANGED
     if row.final and not memory.hold_key(row):
         return ChangeStatus.KEY_HELD
@@ -131,6 +136,10 @@ def _retry(memory: Memory, row: Row) -> ChangeStatus:
     row.max_attempts = max(row.max_attempts, row.attempt + 1)
     row.max_crashes = max(row.max_crashes, row.crashes + 1)
     row.finished_at = row.expires_at = row.cancel_requested_at = None
-    row.result = row.reason = None
-    memory.wait(row, memory.now())
+    row.first_attempted_at = row.result = row.reason = None
+    if memory.expired(row.deadline_at):
+        row.deadline_at = None  # somebody wants it all the same
+    if change.args is not None:
+        row.job = msgspec.structs.replace(row.job, args=change.args)
+    memory.wait(row, run_at)
     return ChangeStatus.CHANGED

@@ -6,17 +6,20 @@ wrap each call in `Memory.verb`.
 
 from __future__ import annotations
 
-import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from goqueue.model import limits
+import msgspec
+
+from goqueue.model.job import JobRef
+from goqueue.model.lease import Signal
 from goqueue.model.state import Event, StoredState
-from goqueue.settings import StoreSettings
+from goqueue.settings import Retention, StoreSettings
 from goqueue.store.memory.clock import Clock
+from goqueue.store.memory.row import bounded_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,11 +30,16 @@ if TYPE_CHECKING:
 
 CANCELLED = "cancelled"
 """Reason of a cancelled job when nobody gave another."""
+CRASHED = "crashed"
+DOUBLINGS_MAX = 30
+"""Of a crash delay: 2^30 s are beyond the longest delay, and far from what a float can hold."""
 
 
 @dataclass(slots=True)
 class Hold:
-    """Who holds a unique key. ``until`` is None while the holder is not final, or when it holds the key for good."""
+    """Who holds a unique key. ``until`` is None while the holder is not final, or when it holds the key for good.
+
+    A hold with an end may outlive its job, which retention 0 has removed."""
 
     job_id: str
     until: datetime | None = None
@@ -72,8 +80,8 @@ class Memory:
         self.paused: set[tuple[str, str]] = set()
         self.offices: dict[str, Office] = {}
         self.records: dict[str, Entry] = {}
-        self.listeners: dict[object, Callable[[str, str], None]] = {}
-        """Called with (tenant, queue), under the lock, when jobs may have become due there."""
+        self.listeners: dict[object, Callable[[str, Signal], None]] = {}
+        """Called with (tenant, signal), under the lock."""
 
     @contextmanager
     def verb(self) -> Iterator[None]:
@@ -126,24 +134,38 @@ class Memory:
 
     def later(self, delay_s: float) -> datetime:
         """Return now plus a delay, which is bounded whatever a worker sends."""
-        delay_s = 0.0 if math.isnan(delay_s) else min(max(delay_s, 0.0), limits.DELAY_S_MAX)
-        return self.now() + timedelta(seconds=delay_s)
+        return self.now() + timedelta(seconds=bounded_s(delay_s))
 
     def finish(self, row: Row, *, reason: str | None = None, result: bytes | None = None) -> None:
         """Move a job that has just become final to the history; free its key unless its final state holds it."""
         now = self.now()
         place = (row.job.tenant, row.job.id)
         row.finished_at, row.reason, row.result = now, reason, result
-        retention_s = self._retention_s(row.state)
+        retention_s = self._retention_s(row)
         row.expires_at = None if retention_s is None else now + timedelta(seconds=retention_s)
         self.live.pop(place, None)
-        self.past[place] = row
-        if row.key is None or row.job.unique is None:
+        if retention_s != 0:
+            self.past[place] = row
+        unique = row.job.unique
+        if row.key is None or unique is None:
             return
-        if row.public(now) not in row.job.unique.final_states:
+        window_s = unique.window_s
+        if row.public(now) not in unique.final_states or (retention_s == 0 and window_s is None):
             self.free_key(row)
-        elif row.job.unique.window_s is not None:
-            self.keys[row.key].until = now + timedelta(seconds=row.job.unique.window_s)
+        elif window_s is not None:
+            # Without a window the hold ends with the job, when it leaves the history.
+            self.keys[row.key].until = now + timedelta(seconds=window_s)
+
+    def crash(self, row: Row, last: Event, again: Event) -> None:
+        """Decide on a job whose process has died, and which may have killed it: crashes are counted, and bounded."""
+        used_up = row.crashes + 1 >= row.max_crashes or row.attempt >= row.max_attempts
+        delay_s = self.settings.crash_delay_s * 2.0 ** min(row.crashes, DOUBLINGS_MAX)
+        if used_up and row.cancel_requested_at is None:
+            row.move(last)
+            self.finish(row, reason=CRASHED)
+        else:
+            row.move(again)
+            self.wait(row, self.later(delay_s))
 
     def wait(self, row: Row, run_at: datetime) -> None:
         """Let a job that is waiting again be due at ``run_at``; or end it, if somebody wants it cancelled."""
@@ -165,28 +187,32 @@ class Memory:
     def wake(self, row: Row) -> None:
         """Tell listeners about a job that is due."""
         if row.state is StoredState.WAITING and self.expired(row.run_at):
-            self.notify(row.job.tenant, row.job.queue)
+            self.notify(row.job.tenant, Signal(row.job.queue))
 
-    def notify(self, tenant: str, queue: str) -> None:
-        """Tell listeners that jobs may be due."""
+    def notify(self, tenant: str, signal: Signal) -> None:
+        """Tell listeners."""
         for listener in list(self.listeners.values()):
-            listener(tenant, queue)
+            listener(tenant, signal)
 
     # -- unique keys ----------------------------------------------------------------------------------
 
-    def holder(self, key: KeyId) -> Row | None:
-        """Return the job that holds ``key`` now."""
+    def holder(self, key: KeyId) -> JobRef | None:
+        """Name the job that holds ``key`` now."""
         hold = self.keys.get(key)
         if hold is None or self.expired(hold.until):
             return None
-        return self.find(key[0], hold.job_id)
+        tenant, queue, _ = key
+        past = self.past.get((tenant, hold.job_id))
+        if past is not None and self.expired(past.expires_at):
+            return None
+        return JobRef(tenant, queue, hold.job_id)
 
     def hold_key(self, row: Row) -> bool:
         """Let a job that is not final hold its key; False when another one does."""
         if row.key is None:
             return True
         holder = self.holder(row.key)
-        if holder is not None and holder.job.id != row.job.id:
+        if holder is not None and holder.id != row.job.id:
             return False
         self.keys[row.key] = Hold(row.job.id)
         return True
@@ -196,10 +222,12 @@ class Memory:
         if row.key is not None and (hold := self.keys.get(row.key)) is not None and hold.job_id == row.job.id:
             del self.keys[row.key]
 
-    def _retention_s(self, state: StoredState) -> float | None:
+    def _retention_s(self, row: Row) -> float | None:
+        general, own = self.settings, self.settings.queue_retention.get(row.job.queue, Retention())
         kept = {
-            StoredState.COMPLETED: self.settings.completed_retention_s,
-            StoredState.CANCELLED: self.settings.cancelled_retention_s,
-            StoredState.DEAD: self.settings.dead_retention_s,
+            StoredState.COMPLETED: (own.completed_s, general.completed_retention_s),
+            StoredState.CANCELLED: (own.cancelled_s, general.cancelled_retention_s),
+            StoredState.DEAD: (own.dead_s, general.dead_retention_s),
         }
-        return kept[state]
+        of_queue, of_all = kept[row.state]
+        return of_all if isinstance(of_queue, msgspec.UnsetType) else of_queue

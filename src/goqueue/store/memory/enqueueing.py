@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from goqueue.model.job import JobRef, NewJob
+    from goqueue.model.job import JobRef, NewJob, Unique
     from goqueue.store.memory.core import Memory
 
 
@@ -45,30 +45,35 @@ def _enqueue_one(memory: Memory, job: NewJob[object], retry: bool) -> Enqueued:
         run_at=_due(memory, job),
         max_attempts=job.max_attempts,
         max_crashes=job.max_crashes,
+        deadline_at=_deadline(memory, job),
     )
     if row.key is not None and job.unique is not None:
         holder = memory.holder(row.key)
-        if holder is not None and holder.job.id != job.id:
-            return _conflict(memory, holder, job, job.unique.on_conflict)
+        if holder is not None and holder.id != job.id:
+            return _conflict(memory, holder, job, job.unique)
     memory.live[job.tenant, job.id] = row
     memory.hold_key(row)
     memory.wake(row)
     return Enqueued(EnqueueStatus.INSERTED, job.ref, row.created_at, row.run_at)
 
 
-def _conflict(memory: Memory, holder: Row, job: NewJob[object], rule: OnConflict) -> Enqueued:
-    if rule is OnConflict.REJECT:
-        return Enqueued(EnqueueStatus.REJECTED, holder.ref)
-    if rule is OnConflict.RETURN or holder.state not in (StoredState.WAITING, StoredState.BLOCKED):
-        return Enqueued(EnqueueStatus.DUPLICATE, holder.ref)
-    _replace(memory, holder, job)
-    return Enqueued(EnqueueStatus.REPLACED, holder.ref)
+def _conflict(memory: Memory, holder: JobRef, job: NewJob[object], unique: Unique) -> Enqueued:
+    if unique.on_conflict is OnConflict.REJECT:
+        return Enqueued(EnqueueStatus.REJECTED, holder)
+    row = memory.live.get((holder.tenant, holder.id))
+    waits = row is not None and row.state in (StoredState.WAITING, StoredState.BLOCKED)
+    if unique.on_conflict is OnConflict.RETURN or row is None or not waits:
+        return Enqueued(EnqueueStatus.DUPLICATE, holder)
+    _replace(memory, row, job, keep_run_at=unique.keep_run_at)
+    return Enqueued(EnqueueStatus.REPLACED, holder)
 
 
-def _replace(memory: Memory, holder: Row, job: NewJob[object]) -> None:
+def _replace(memory: Memory, holder: Row, job: NewJob[object], *, keep_run_at: bool) -> None:
     """Give the holder all that the new job asks for, except who it is and what it has been through."""
     holder.job = msgspec.structs.replace(job, id=holder.job.id, unique=holder.job.unique)
-    holder.run_at = _due(memory, job)
+    if not keep_run_at:
+        holder.run_at = _due(memory, job)
+    holder.deadline_at = _deadline(memory, job)
     holder.max_attempts = max(job.max_attempts, holder.attempt + 1)
     holder.max_crashes = job.max_crashes
     memory.wake(holder)
@@ -79,3 +84,7 @@ def _due(memory: Memory, job: NewJob[object]) -> datetime:
     if job.run_at is not None:
         return max(job.run_at.astimezone(UTC), memory.now())
     return memory.later(job.delay_s or 0.0)
+
+
+def _deadline(memory: Memory, job: NewJob[object]) -> datetime | None:
+    return None if job.deadline_s is None else memory.later(job.deadline_s)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -37,6 +39,9 @@ class Row:
     attempt: int = 0
     crashes: int = 0
     attempted_at: datetime | None = None
+    first_attempted_at: datetime | None = None
+    """The claim of the first attempt since the enqueue or the last manual retry."""
+    deadline_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     """When a final job leaves the history; None is never."""
@@ -60,6 +65,18 @@ class Row:
     @property
     def final(self) -> bool:
         return self.state in FINAL_STORED
+
+    @property
+    def start_by(self) -> datetime | None:
+        """When it is too late to start the next attempt."""
+        limit_s = self.job.schedule_to_start_s
+        return None if limit_s is None else self.run_at + timedelta(seconds=bounded_s(limit_s))
+
+    @property
+    def expire_at(self) -> datetime | None:
+        """When a job is dead that has not been started by then. Of a blocked one only the deadline counts."""
+        start_by = None if self.state is StoredState.BLOCKED else self.start_by
+        return min((at for at in (start_by, self.deadline_at) if at is not None), default=None)
 
     def public(self, now: datetime) -> JobState:
         return public_state(self.state, self.run_at, self.attempt, now)
@@ -96,6 +113,9 @@ class Row:
             attempted_at=self.attempted_at,
             finished_at=self.finished_at,
             timeout_s=job.timeout_s,
+            schedule_to_start_s=job.schedule_to_start_s,
+            deadline_at=self.deadline_at,
+            retry=job.retry,
             tags=job.tags,
             meta=dict(job.meta),
             unique_key=None if job.unique is None else job.unique.key or job.unique.digest.hex(),
@@ -128,4 +148,18 @@ class Row:
             meta=msgspec.json.encode(job.meta) if job.meta else None,
             tags=job.tags,
             waited_s=max(0.0, (now - self.run_at).total_seconds()),
+            tried_for_s=(now - (self.first_attempted_at or now)).total_seconds(),
+            start_in_s=_seconds(now, self.start_by),
+            deadline_in_s=_seconds(now, self.deadline_at),
+            retry=job.retry,
         )
+
+
+def bounded_s(delay_s: float) -> float:
+    """Return a delay within its bounds, whatever a worker or client has sent."""
+    return 0.0 if math.isnan(delay_s) else min(max(delay_s, 0.0), limits.DELAY_S_MAX)
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    """Return the seconds from ``start`` to ``end``; negative when that has passed."""
+    return None if end is None else (end - start).total_seconds()

@@ -13,7 +13,7 @@ from goqueue.store.memory.sync import SyncMemoryStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goqueue.model.admin import Duty, Record, Swept, Term
+    from goqueue.model.admin import Duty, Finding, Record, Swept, Term
     from goqueue.model.job import JobRecord, JobRef, NewJob
     from goqueue.model.lease import Beat, Beaten, Claimed, Want, WorkerRecord
     from goqueue.model.outcome import Answer, Settlement
@@ -96,7 +96,7 @@ class MemoryStore:
             return enqueueing.enqueue_by(self.memory, jobs, by, fence)
 
     def signals(self, tenant: str, queues: Sequence[str]) -> Signals:
-        """Yield the name of a queue when jobs may have become due there."""
+        """Yield when jobs may have become due in one of these queues, or when a running job shall stop."""
         signals = Signals(self._open(), tenant, queues)
         self._signals.add(signals)
         return signals
@@ -108,10 +108,10 @@ class MemoryStore:
         """What this store can promise: little."""
         return CAPABILITIES
 
-    async def sweep(self, duty: Duty, limit: int) -> Swept:
-        """Do a bounded piece of upkeep."""
+    async def sweep(self, duty: Duty, limit: int, term: Term | None = None) -> Swept:
+        """Do a bounded piece of upkeep, unless ``term`` is over."""
         with self._open().verb():
-            return upkeep.sweep(self.memory, duty, limit)
+            return upkeep.sweep(self.memory, duty, limit, term)
 
     async def elect(self, name: str, holder: str, ttl_s: float) -> Term | None:
         """Lead, go on leading, or resign."""
@@ -150,6 +150,11 @@ class MemoryStore:
     async def schema(self) -> SchemaStatus:
         """Say that there is nothing to migrate."""
         return SchemaStatus(current=0, target=0)
+
+    async def diagnose(self) -> list[Finding]:
+        """Say that this store keeps nothing."""
+        self._open()
+        return upkeep.diagnose()
 
     async def ping(self) -> None:
         """Answer, unless closed."""

@@ -5,31 +5,40 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
-from goqueue.model.admin import Duty, Record, Swept, Term
+from goqueue.model.admin import Duty, Finding, Level, Record, Swept, Term
 from goqueue.model.job import ErrorInfo
+from goqueue.model.lease import Signal
 from goqueue.model.state import Event, StoredState
 from goqueue.store.memory.core import Entry, Office
 
 if TYPE_CHECKING:
     from goqueue.model.lease import WorkerRecord
     from goqueue.store.memory.core import Memory
-    from goqueue.store.memory.row import Row
 
 WORKERS_MAX: Final = 1_000
-CRASHED: Final = "crashed"
 CRASH: Final = ErrorInfo("WorkerCrashed", "its worker died or was not heard of in time")
+EXPIRED: Final = "expired"
+DEADLINE: Final = "deadline"
+TOO_LATE: Final = {
+    EXPIRED: ErrorInfo("DeadlineExceeded", "it was not started within schedule_to_start_s"),
+    DEADLINE: ErrorInfo("DeadlineExceeded", "it did not end within deadline_s"),
+}
 
 
 # -- sweeps ---------------------------------------------------------------------------------------
 
 
-def sweep(memory: Memory, duty: Duty, limit: int) -> Swept:
-    """Do a bounded piece of upkeep."""
+def sweep(memory: Memory, duty: Duty, limit: int, term: Term | None) -> Swept:
+    """Do a bounded piece of upkeep, unless it was asked for under a term that is over."""
+    if term is not None and not _present(memory, term):
+        return Swept(0, deposed=True)
     match duty:
         case Duty.ORPHANS:
             return _orphans(memory, limit, row_exists=True)
         case Duty.ORPHANS_FULL:
             return _orphans(memory, limit, row_exists=False)
+        case Duty.EXPIRED:
+            return _expired(memory, limit)
         case Duty.WORKERS:
             return _workers(memory, limit)
         case Duty.HISTORY:
@@ -47,20 +56,23 @@ def _orphans(memory: Memory, limit: int, *, row_exists: bool) -> Swept:
         and ((row.job.tenant, row.worker_id) in memory.workers) is row_exists
     ]
     for row in orphans[:limit]:
-        _recover(memory, row)
+        row.add_error(CRASH, memory.now())
+        memory.crash(row, Event.SWEEP_LAST, Event.SWEEP)
     return Swept(min(len(orphans), limit), more=len(orphans) > limit)
 
 
-def _recover(memory: Memory, row: Row) -> None:
-    """Take a job from a worker that is gone. It may be the one that killed it: crashes are counted, and bounded."""
-    last = row.crashes + 1 >= row.max_crashes or row.attempt >= row.max_attempts
-    row.add_error(CRASH, memory.now())
-    if last and row.cancel_requested_at is None:
-        row.move(Event.SWEEP_LAST)
-        memory.finish(row, reason=CRASHED)
-    else:
-        row.move(Event.SWEEP)
-        memory.wait(row, memory.now())
+def _expired(memory: Memory, limit: int) -> Swept:
+    late = [
+        row
+        for row in memory.live.values()
+        if row.state in (StoredState.WAITING, StoredState.BLOCKED) and memory.expired(row.expire_at)
+    ]
+    for row in late[:limit]:
+        reason = DEADLINE if memory.expired(row.deadline_at) else EXPIRED
+        row.add_error(TOO_LATE[reason], memory.now())
+        row.move(Event.EXPIRE)
+        memory.finish(row, reason=reason)
+    return Swept(min(len(late), limit), more=len(late) > limit)
 
 
 def _workers(memory: Memory, limit: int) -> Swept:
@@ -100,6 +112,15 @@ def elect(memory: Memory, name: str, holder: str, ttl_s: float) -> Term | None:
     return Term(name, holder, number)
 
 
+def _present(memory: Memory, term: Term) -> bool:
+    office = memory.offices.get(term.name)
+    return (
+        office is not None
+        and (office.holder, office.number) == (term.holder, term.number)
+        and not memory.expired(office.expires_at)
+    )
+
+
 def read(memory: Memory, name: str) -> Record | None:
     """Return a record that has not ended."""
     entry = memory.records.get(name)
@@ -135,9 +156,24 @@ def pause(memory: Memory, tenant: str, queue: str, paused: bool) -> None:
         memory.paused.add((tenant, queue))
     else:
         memory.paused.discard((tenant, queue))
-        memory.notify(tenant, queue)
+        memory.notify(tenant, Signal(queue))
 
 
 def paused(memory: Memory, tenant: str) -> list[str]:
     """Name the paused queues."""
     return sorted(queue for owner, queue in memory.paused if owner == tenant)
+
+
+# -- findings ---------------------------------------------------------------------------------------
+
+
+def diagnose() -> list[Finding]:
+    """Say the one thing that will hurt whoever takes this store for more than a model."""
+    return [
+        Finding(
+            check="durability",
+            level=Level.WARNING,
+            text="jobs are kept in the memory of one process, and end with it",
+            do="use it for tests only: set GOQUEUE_URL to a PostgreSQL",
+        )
+    ]

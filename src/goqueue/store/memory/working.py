@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from goqueue.model import limits
 from goqueue.model.lease import Beaten, Claimed, Held, WorkerRecord
-from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Snooze
+from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Release, Retry, Snooze
 from goqueue.model.state import Event, StoredState
 from goqueue.store.memory.core import CANCELLED
 
@@ -60,7 +60,10 @@ def lease(memory: Memory, row: Row, worker_id: str) -> Lease:
     """Claim one job."""
     row.move(Event.CLAIM)
     row.attempted_at = memory.now()
+    row.first_attempted_at = row.first_attempted_at or row.attempted_at
     row.worker_id = worker_id
+    if row.job.unique is not None and row.job.unique.until_started:
+        memory.free_key(row)
     return row.lease(row.attempted_at)
 
 
@@ -102,6 +105,9 @@ def _decide(memory: Memory, row: Row, outcome: Outcome) -> None:
             row.add_error(outcome.error, memory.now())
             row.move(Event.RETRY)
             memory.wait(row, memory.later(outcome.delay_s))
+        case Crash():
+            row.add_error(outcome.error, memory.now())
+            memory.crash(row, Event.CRASH_LAST, Event.CRASH)
         case Snooze():
             row.move(Event.SNOOZE)
             memory.wait(row, memory.later(outcome.delay_s))
