@@ -19,7 +19,8 @@ What else there is: ``chaos.random`` (seeded; ``chaos.seed`` is printed), ``chao
 block ends), ``chaos.submit(jobs, send)`` (any other way to enqueue, logged), ``chaos.open_gate(name)`` for handlers
 that wait, ``chaos.ledger.find("start", id=...)``, ``chaos.sql(...)`` and ``chaos.row(id)`` for what the store says,
 ``chaos.story(id)`` for what happened to it. Handlers are in ``apps/chaos_app.py``. Settings are variables:
-``chaos.worker(GOQUEUE_WORKER_LEASE_S="2")``, and so is another way to the database: ``chaos.worker(GOQUEUE_URL=proxy)``.
+``chaos.worker(GOQUEUE_WORKER_LEASE_S="2")``, and so
+is another way to the database: ``chaos.worker(GOQUEUE_URL=proxy)``.
 The fixture ``make_chaos(url, **variables)`` makes a Chaos on a server of the test's own.
 """
 
@@ -337,7 +338,7 @@ def chaos_on(
 ) -> Iterator[Chaos]:
     """A Chaos on a database with the schema. A test that leaves a process running fails."""
     trail.install(url)
-    paths = os.pathsep.join((str(APPS), str(ROOT)))
+    paths = os.pathsep.join(map(str, (APPS, ROOT, ROOT / "src")))
     environment = {
         "GOQUEUE_URL": url,
         VARIABLE: str(folder / "ledger"),
