@@ -47,6 +47,16 @@ def translate(e: BaseException) -> GoQueueError:
             return KeyBusy("a lock was not free in time: try again")
         case pg.ReadOnlySqlTransaction():
             return StoreUnavailable("the database is read-only: a standby, or in the middle of a failover")
+        case _ if is_statement_pooling(e):
+            return StoreUnavailable(
+                "the pooler in front of PostgreSQL is in statement mode, where there are no transactions: "
+                "set its pool_mode to transaction, or connect to PostgreSQL itself"
+            )
+        case psycopg.OperationalError() if "unsupported startup parameter" in str(e):
+            return StoreUnavailable(
+                f"the pooler in front of PostgreSQL refuses what the URL asks for: {_first_line(e)}: take it out of the "
+                "URL (ALTER ROLE … SET does the same), or connect to PostgreSQL itself"
+            )
         case _ if is_missing_partition(e):
             return StoreUnavailable(
                 "the history has no partition for today: run `goqueue server` or `goqueue db migrate` as the owner"
@@ -67,6 +77,11 @@ def is_bad_row(e: BaseException) -> bool:
 def is_missing_partition(e: BaseException | None) -> bool:
     """Tell whether a final job met no history partition for its day."""
     return isinstance(e, pg.CheckViolation) and "no partition of relation" in str(e)
+
+
+def is_statement_pooling(e: BaseException | None) -> bool:
+    """Tell whether a pooler refused a transaction because it gives each statement to another session."""
+    return isinstance(e, psycopg.OperationalError) and "statement pooling mode" in str(e)
 
 
 def _first_line(e: BaseException) -> str:

@@ -80,8 +80,9 @@ class Listener:
                 await asyncio.sleep(random.uniform(0, min(BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10))))  # noqa: S311
                 continue
             try:
-                await connection.execute("LISTEN goqueue")
                 self.pushes = await self._database.hears_itself(connection, self._self_test_s)
+                if self.pushes:
+                    await connection.execute("LISTEN goqueue")
                 self._tested.set()
                 self._deliver("")  # while nobody listened, something may have been missed
                 if not self.pushes:

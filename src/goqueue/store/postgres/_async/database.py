@@ -205,27 +205,29 @@ class AsyncDatabase:
         with suppress(*DriverError, GoQueueError):
             listener = await self.connect()
             try:
-                await listener.execute(b"LISTEN goqueue")
                 await self.hears_itself(listener, timeout_s)
             finally:
                 await listener.close()
 
     async def hears_itself(self, listener: AsyncDeadlineConnection, timeout_s: float) -> bool:
-        """Tell whether ``listener``, which has said LISTEN, hears what another connection notifies.
+        """Tell whether ``listener`` hears what another connection notifies.
 
         Behind a transaction pooler it does not: there a session is not ours between two transactions. From then on, or
         not, statements are prepared.
+
+        The channel is the test's own. Behind a pooler the LISTEN stays on a session of the server that others get next,
+        and they would be sent every wake-up, to keep for nobody.
         """
-        token = f"self-test/{uuid4()}"
+        channel = f"goqueue_test_{uuid4().hex}"
+        await listener.execute(f"LISTEN {channel}".encode())
         sender = await self.connect()
         try:
-            await sender.execute(NOTIFY, (token,))
+            await sender.execute(b"SELECT pg_catalog.pg_notify($1::text, '')", (channel,))
         finally:
             await sender.close()
         heard = False
-        async for notification in listener.notifies(timeout=timeout_s):
-            if notification.payload == token:
-                heard = True
-                break
+        async for _ in listener.notifies(timeout=timeout_s, stop_after=1):
+            heard = True
+        await listener.execute(f"UNLISTEN {channel}".encode())
         self.prepare = heard
         return heard

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from goqueue.model.errors import ConfigurationError, StoreUnavailable
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import migrate
 from goqueue.store.postgres._async.callers import enqueue_in
 from goqueue.store.postgres._async.database import AsyncDatabase
+from goqueue.store.postgres.errors import is_statement_pooling
 from goqueue.store.postgres.statement import Plan, Statement
 from goqueue.store.postgres.timers import async_after
 from goqueue.store.postgres.verbs import change as change_verb
@@ -41,9 +43,17 @@ class AsyncPostgresJobs:
         self._enqueues = 0
 
     async def open(self) -> None:
-        """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent."""
+        """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent.
+
+        Raises `ConfigurationError` behind a pooler that knows no transactions.
+        """
         await self._database.open()
-        version, isolation = await self._database.run(_probe())
+        try:
+            version, isolation = await self._database.run(_probe(), atomic=True)
+        except StoreUnavailable as e:
+            if is_statement_pooling(e.__cause__):
+                raise ConfigurationError(str(e)) from e
+            raise
         migrate.check(version)
         self._database.explicit = isolation != "read committed"
 
@@ -132,7 +142,7 @@ class AsyncPostgresJobs:
 
 
 def _mixed(jobs: Sequence[NewJob[Any]]) -> bool:
-    return len({job.unique is None for job in jobs}) > 1
+    return len(jobs) > 1 and len({enqueue_verb.shape(job) for job in jobs}) > 1
 
 
 def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:

@@ -206,27 +206,29 @@ class Database:
         with suppress(*DriverError, GoQueueError):
             listener = self.connect()
             try:
-                listener.execute(b"LISTEN goqueue")
                 self.hears_itself(listener, timeout_s)
             finally:
                 listener.close()
 
     def hears_itself(self, listener: DeadlineConnection, timeout_s: float) -> bool:
-        """Tell whether ``listener``, which has said LISTEN, hears what another connection notifies.
+        """Tell whether ``listener`` hears what another connection notifies.
 
         Behind a transaction pooler it does not: there a session is not ours between two transactions. From then on, or
         not, statements are prepared.
+
+        The channel is the test's own. Behind a pooler the LISTEN stays on a session of the server that others get next,
+        and they would be sent every wake-up, to keep for nobody.
         """
-        token = f"self-test/{uuid4()}"
+        channel = f"goqueue_test_{uuid4().hex}"
+        listener.execute(f"LISTEN {channel}".encode())
         sender = self.connect()
         try:
-            sender.execute(NOTIFY, (token,))
+            sender.execute(b"SELECT pg_catalog.pg_notify($1::text, '')", (channel,))
         finally:
             sender.close()
         heard = False
-        for notification in listener.notifies(timeout=timeout_s):
-            if notification.payload == token:
-                heard = True
-                break
+        for _ in listener.notifies(timeout=timeout_s, stop_after=1):
+            heard = True
+        listener.execute(f"UNLISTEN {channel}".encode())
         self.prepare = heard
         return heard

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from goqueue.model.errors import ConfigurationError, StoreUnavailable
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import migrate
 from goqueue.store.postgres._sync.callers import enqueue_in
 from goqueue.store.postgres._sync.database import Database
+from goqueue.store.postgres.errors import is_statement_pooling
 from goqueue.store.postgres.statement import Plan, Statement
 from goqueue.store.postgres.timers import after
 from goqueue.store.postgres.verbs import change as change_verb
@@ -42,9 +44,17 @@ class PostgresJobs:
         self._enqueues = 0
 
     def open(self) -> None:
-        """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent."""
+        """Connect and check the schema: raises `SchemaMissing`, `SchemaOutdated` or `SchemaTooNew`. Idempotent.
+
+        Raises `ConfigurationError` behind a pooler that knows no transactions.
+        """
         self._database.open()
-        version, isolation = self._database.run(_probe())
+        try:
+            version, isolation = self._database.run(_probe(), atomic=True)
+        except StoreUnavailable as e:
+            if is_statement_pooling(e.__cause__):
+                raise ConfigurationError(str(e)) from e
+            raise
         migrate.check(version)
         self._database.explicit = isolation != "read committed"
 
