@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from goqueue.store.conformance import Harness, StoreCases
+from goqueue.store.conformance import SETTINGS, Harness, StoreCases
 from goqueue.store.memory import Clock, MemoryStore
 
 
@@ -27,7 +27,7 @@ class MemoryHarness(Harness):
 
 @pytest.fixture
 async def harness() -> AsyncIterator[Harness]:
-    store = MemoryStore(clock=Clock(frozen=True))
+    store = MemoryStore(settings=SETTINGS, clock=Clock(frozen=True))
     await store.open()
     yield MemoryHarness(store)
     await store.close()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import psycopg
 import pytest
 
-from goqueue.settings import StoreSettings
-from goqueue.store.conformance import Harness, StoreCases
+from goqueue.store.conformance import SETTINGS, Harness, StoreCases
 from goqueue.store.postgres import PostgresStore
 
 
@@ -30,7 +30,7 @@ class PostgresHarness(Harness):
 
 @pytest.fixture
 async def harness(database_url: str) -> AsyncIterator[Harness]:
-    store = PostgresStore(database_url, settings=StoreSettings(pool_max=4, self_test_s=0.2))
+    store = PostgresStore(database_url, settings=msgspec.structs.replace(SETTINGS, pool_max=4, self_test_s=0.2))
     await store.migrate()
     await store.open()
     yield PostgresHarness(store, database_url)

@@ -3,7 +3,7 @@
 A store's author supplies one fixture, and inherits all cases; `pytest-asyncio` runs them:
 
     import pytest
-    from goqueue.store.conformance import Harness, StoreCases
+    from goqueue.store.conformance import SETTINGS, Harness, StoreCases
 
     class MyHarness(Harness):
         async def advance(self, seconds: float) -> None: ...
@@ -11,7 +11,7 @@ A store's author supplies one fixture, and inherits all cases; `pytest-asyncio` 
 
     @pytest.fixture
     async def harness() -> AsyncIterator[Harness]:
-        store = ...
+        store = MyStore(settings=SETTINGS)
         await store.open()
         yield MyHarness(store)
         await store.close()
@@ -28,18 +28,26 @@ CASES = (
     "admin",
     "changes",
     "claiming",
+    "crashing",
     "enqueueing",
+    "expiring",
+    "extremes",
+    "key_ends",
     "keys",
+    "laws",
     "leases",
     "queries",
     "retention",
+    "retrying",
     "settling",
+    "starting",
     "sweeping",
+    "terms",
 )
 # Only test modules show the values in a failed assertion by themselves.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in ("harness", *CASES)))
 
-from goqueue.store.conformance.harness import Harness  # noqa: E402  the rewriting has to come first
+from goqueue.store.conformance.harness import SETTINGS, Harness  # noqa: E402  the rewriting has to come first
 from goqueue.store.conformance.suite import StoreCases  # noqa: E402
 
-__all__ = ["Harness", "StoreCases"]
+__all__ = ["SETTINGS", "Harness", "StoreCases"]

@@ -14,8 +14,9 @@ from goqueue.model.admin import Duty
 from goqueue.model.job import DEFAULT_QUEUE, DEFAULT_TENANT, ErrorInfo, JobRef, NewJob, OnConflict, Unique
 from goqueue.model.lease import Beat, Want, WorkerInfo
 from goqueue.model.outcome import Complete, Dead, Settlement
-from goqueue.model.query import CancelJobs, EnqueueStatus, Selection
+from goqueue.model.query import CancelJobs, ChangeStatus, DeleteJobs, EnqueueStatus, Selection
 from goqueue.model.state import JobState
+from goqueue.settings import Retention, StoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from goqueue.model.job import JobRecord
     from goqueue.model.lease import Beaten, Held, Lease
     from goqueue.model.outcome import Answer, Outcome
-    from goqueue.model.query import Change, ChangeStatus, Enqueued
+    from goqueue.model.query import Change, Enqueued
     from goqueue.store.port import Store
 
 if sys.version_info >= (3, 14):
@@ -34,6 +35,21 @@ else:
 
 TTL_S: Final = 60.0
 """Lease time of the workers of these cases."""
+CRASH_DELAY_S: Final = 100.0
+"""Of the store under test: long enough to be told from the moment that a call takes."""
+NO_TRACE: Final = "no-trace"
+"""A queue of the store under test that keeps no final jobs at all."""
+SHORT: Final = "short"
+"""A queue of the store under test that keeps every final job for `SHORT_S`."""
+SHORT_S: Final = 2 * 86_400.0
+SETTINGS: Final = StoreSettings(
+    crash_delay_s=CRASH_DELAY_S,
+    queue_retention={
+        NO_TRACE: Retention(completed_s=0.0, cancelled_s=0.0, dead_s=0.0),
+        SHORT: Retention(completed_s=SHORT_S, cancelled_s=SHORT_S, dead_s=SHORT_S),
+    },
+)
+"""What the store under test has to be opened with; a fixture may change what these cases do not look at."""
 NEAR_S: Final = 5.0
 """Two instants that are so near count as the same: a store may run on a real clock between two moves of it."""
 BOOM: Final = ErrorInfo("ValueError", "boom", "Traceback: boom")
@@ -60,9 +76,13 @@ def unique(
     on_conflict: OnConflict = OnConflict.RETURN,
     final_states: Sequence[JobState] = (),
     window_s: float | None = None,
+    until_started: bool = False,
+    keep_run_at: bool = False,
 ) -> Unique:
     """Return a unique key with its digest."""
     return Unique(
+        until_started=until_started,
+        keep_run_at=keep_run_at,
         key=key,
         on_conflict=on_conflict,
         final_states=tuple(final_states),
@@ -74,6 +94,11 @@ def unique(
 def near(a: datetime | None, b: datetime | None, seconds: float = 0.0) -> bool:
     """Is ``a`` about ``seconds`` after ``b``?"""
     return a is not None and b is not None and abs((a - b).total_seconds() - seconds) < NEAR_S
+
+
+def near_s(a: float | None, b: float) -> bool:
+    """Is a duration about ``b`` seconds?"""
+    return a is not None and abs(a - b) < NEAR_S
 
 
 def json_of(raw: msgspec.Raw | bytes | None) -> object:
@@ -158,6 +183,12 @@ class Harness(ABC):
         await self.settle(lease, Complete() if state is JobState.COMPLETED else Dead(BOOM))
         return lease.ref
 
+    async def lose(self, lease: Lease) -> None:
+        """Let the lease's worker be gone, and a sweep find it."""
+        await self.advance(2 * TTL_S)
+        assert await self.sweep_all(Duty.ORPHANS) >= 1
+        assert await self.state(lease.ref) is not JobState.RUNNING
+
     async def sweep_all(self, duty: Duty) -> int:
         """Sweep until nothing is left; return how many rows were swept."""
         count = 0
@@ -173,6 +204,15 @@ class Harness(ABC):
         (changed,) = await self.store.change(Selection(ref.tenant, (ref.id,)), change)
         assert changed.id == ref.id
         return changed.status
+
+    async def held_by(self, key: Unique | None = None, *, queue: str = DEFAULT_QUEUE) -> JobRef | None:
+        """Return who holds the key, by trying to take it; a job that took it is deleted again."""
+        job = new_job(unique=key or unique(), queue=queue)
+        answer = await self.try_enqueue(job)
+        if answer.status is EnqueueStatus.INSERTED:
+            assert await self.change(job.ref, DeleteJobs()) is ChangeStatus.CHANGED
+            return None
+        return answer.ref
 
     async def find(self, ref: JobRef) -> JobRecord | None:
         """Look a job up by its id."""

@@ -1,4 +1,4 @@
-"""Unique keys: who holds one, what a second enqueue gets, and every way in which a key is freed."""
+"""Unique keys: who holds one, and what a second enqueue gets."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from typing import TYPE_CHECKING
 
 from goqueue.model.admin import Duty
 from goqueue.model.job import OnConflict
-from goqueue.model.outcome import Cancel, Complete, Dead, Release, Retry, Snooze
-from goqueue.model.query import CancelJobs, ChangeStatus, DeleteJobs, EnqueueStatus, RetryJobs, Selection
+from goqueue.model.outcome import Complete, Crash, Release, Retry, Snooze
+from goqueue.model.query import EnqueueStatus
+from goqueue.model.retry import RetryDelays
 from goqueue.model.state import JobState
-from goqueue.store.conformance.harness import BOOM, TTL_S, json_of, near, new_job, unique
+from goqueue.store.conformance.harness import BOOM, TTL_S, json_of, near, near_s, new_job, unique
 
 if TYPE_CHECKING:
-    from goqueue.model.job import JobRef, Unique
+    from goqueue.model.job import JobRef
     from goqueue.store.conformance.harness import Harness
 
 FINAL = (JobState.COMPLETED, JobState.CANCELLED, JobState.DEAD)
+HOLDING = (JobState.SCHEDULED, JobState.READY, JobState.RUNNING, JobState.RETRYING)
 
 
-async def _held_by(harness: Harness, key: Unique | None = None) -> JobRef | None:
-    """Return who holds the key, by trying to take it; a job that took it is deleted again."""
-    job = new_job(unique=key or unique())
-    answer = await harness.try_enqueue(job)
-    if answer.status is EnqueueStatus.INSERTED:
-        assert await harness.change(job.ref, DeleteJobs()) is ChangeStatus.CHANGED
-        return None
-    return answer.ref
+async def _holder(harness: Harness, state: JobState, queue: str) -> JobRef:
+    """Return a job that holds the key in ``state``."""
+    if state in FINAL:
+        return await harness.finish(state, unique=unique(final_states=FINAL), queue=queue)
+    if state in (JobState.SCHEDULED, JobState.READY):
+        delay_s = 60.0 if state is JobState.SCHEDULED else 0.0
+        return await harness.enqueue(unique=unique(), queue=queue, delay_s=delay_s)
+    lease = await harness.run(unique=unique(), queue=queue)
+    if state is JobState.RETRYING:
+        await harness.settle(lease, Retry(60, BOOM))
+    return lease.ref
 
 
 class KeyCases:
@@ -79,6 +84,53 @@ class KeyCases:
         assert (after.tags, after.meta) == (("new",), {"a": "b"})
         assert near(after.run_at, before.run_at, 500)
         assert (after.id, after.created_at, after.unique_key) == (before.id, before.created_at, before.unique_key)
+
+    async def test_replace_gives_the_new_limits(self, harness: Harness) -> None:
+        old, new = RetryDelays(base_s=1.0), RetryDelays(delays_s=(3.0, 9.0))
+        holder = await harness.enqueue(unique=unique(), deadline_s=60.0, schedule_to_start_s=50.0, retry=old)
+        await harness.advance(40)
+        newer = new_job(unique=unique(on_conflict=OnConflict.REPLACE), deadline_s=600.0, retry=new)
+        assert (await harness.try_enqueue(newer)).status is EnqueueStatus.REPLACED
+        record = await harness.record(holder)
+        assert near(record.deadline_at, record.created_at, 640)
+        assert (record.schedule_to_start_s, record.retry) == (None, new)
+        await harness.advance(100)
+        assert await harness.sweep_all(Duty.EXPIRED) == 0
+        (lease,) = await harness.claim()
+        assert (lease.start_in_s, lease.retry) == (None, new)
+        assert near_s(lease.deadline_in_s, 500)
+
+    async def test_replace_takes_limits_away(self, harness: Harness) -> None:
+        holder = await harness.enqueue(unique=unique(), deadline_s=60.0, schedule_to_start_s=50.0, retry=RetryDelays())
+        await harness.try_enqueue(new_job(unique=unique(on_conflict=OnConflict.REPLACE)))
+        record = await harness.record(holder)
+        assert (record.deadline_at, record.schedule_to_start_s, record.retry) == (None, None, None)
+        await harness.advance(100)
+        assert await harness.sweep_all(Duty.EXPIRED) == 0
+        (lease,) = await harness.claim()
+        assert (lease.start_in_s, lease.deadline_in_s, lease.retry) == (None, None, None)
+
+    async def test_each_replace_moves_run_at_on(self, harness: Harness) -> None:
+        debounce = unique(on_conflict=OnConflict.REPLACE)
+        ref = await harness.enqueue(unique=debounce, delay_s=100)
+        for _ in range(3):
+            await harness.advance(60)
+            assert (await harness.try_enqueue(new_job(unique=debounce, delay_s=100))).ref == ref
+            assert await harness.claim() == []
+        await harness.advance(120)
+        assert [lease.ref for lease in await harness.claim()] == [ref]
+
+    async def test_replace_can_keep_run_at(self, harness: Harness) -> None:
+        holder = await harness.enqueue(unique=unique(), args=b'{"n":1}', delay_s=100)
+        before = await harness.record(holder)
+        await harness.advance(30)
+        fields = {"args": b'{"n":2}', "delay_s": 600.0, "schedule_to_start_s": 50.0}
+        newer = new_job(unique=unique(on_conflict=OnConflict.REPLACE, keep_run_at=True), **fields)
+        assert (await harness.try_enqueue(newer)).status is EnqueueStatus.REPLACED
+        after = await harness.record(holder)
+        assert (json_of(after.args), after.run_at) == ({"n": 2}, before.run_at)
+        await harness.advance(130)
+        assert await harness.sweep_all(Duty.EXPIRED) == 1  # it counts from the run_at that was kept
 
     async def test_replace_keeps_what_a_retrying_holder_has_been_through(self, harness: Harness) -> None:
         lease = await harness.run(unique=unique())
@@ -136,7 +188,7 @@ class KeyCases:
         assert (await harness.try_enqueue(job, retry=True)).status is EnqueueStatus.EXISTS
         await harness.settle(lease, Complete())
         assert (await harness.try_enqueue(job, retry=True)).status is EnqueueStatus.EXISTS
-        assert await _held_by(harness) is None
+        assert await harness.held_by() is None
 
     async def test_a_blind_retry_of_a_final_job_ignores_who_holds_its_key_now(self, harness: Harness) -> None:
         job = new_job(unique=unique(on_conflict=OnConflict.REJECT))
@@ -145,7 +197,7 @@ class KeyCases:
         await harness.settle(lease, Complete())
         holder = await harness.enqueue(unique=unique())
         assert (await harness.try_enqueue(job, retry=True)).status is EnqueueStatus.EXISTS
-        assert await _held_by(harness) == holder
+        assert await harness.held_by() == holder
 
     async def test_concurrent_enqueues_of_one_key_make_one_job(self, harness: Harness) -> None:
         jobs = [new_job(unique=unique()) for _ in range(16)]
@@ -159,35 +211,60 @@ class KeyCases:
 
     async def test_a_key_is_held_while_its_job_is_not_final(self, harness: Harness) -> None:
         ref = await harness.enqueue(unique=unique(), delay_s=60)
-        assert (await harness.state(ref), await _held_by(harness)) == (JobState.SCHEDULED, ref)
+        assert (await harness.state(ref), await harness.held_by()) == (JobState.SCHEDULED, ref)
         await harness.advance(120)
-        assert (await harness.state(ref), await _held_by(harness)) == (JobState.READY, ref)
+        assert (await harness.state(ref), await harness.held_by()) == (JobState.READY, ref)
         for outcome in (Snooze(0), Release(), Retry(600, BOOM)):
             (lease,) = await harness.claim()
-            assert (await harness.state(ref), await _held_by(harness)) == (JobState.RUNNING, ref)
+            assert (await harness.state(ref), await harness.held_by()) == (JobState.RUNNING, ref)
             await harness.settle(lease, outcome)
-            assert await _held_by(harness) == ref
+            assert await harness.held_by() == ref
         assert await harness.state(ref) is JobState.RETRYING
 
     async def test_a_key_is_held_by_a_job_that_its_worker_lost(self, harness: Harness) -> None:
         lease = await harness.run(unique=unique())
         await harness.advance(2 * TTL_S)
-        assert await _held_by(harness) == lease.ref
+        assert await harness.held_by() == lease.ref
         await harness.sweep_all(Duty.ORPHANS)
-        assert (await harness.state(lease.ref), await _held_by(harness)) == (JobState.READY, lease.ref)
+        assert (await harness.state(lease.ref), await harness.held_by()) == (JobState.RETRYING, lease.ref)
+
+    async def test_a_key_is_held_by_a_job_whose_process_crashed(self, harness: Harness) -> None:
+        lease = await harness.run(unique=unique())
+        await harness.settle(lease, Crash(BOOM))
+        assert (await harness.state(lease.ref), await harness.held_by()) == (JobState.RETRYING, lease.ref)
+
+    async def test_every_way_to_ask_meets_a_holder_in_every_state_also_in_bulk(self, harness: Harness) -> None:
+        for state in (*HOLDING, *FINAL):
+            queue = state.value
+            holder = await _holder(harness, state, queue)
+            modes = [mode for mode in OnConflict for _ in range(2)]
+            asked = [new_job(unique=unique(on_conflict=mode), queue=queue) for mode in modes]
+            plain = new_job()
+            answers = await harness.store.enqueue([*asked[:3], plain, *asked[3:]])
+            assert answers.pop(3).status is EnqueueStatus.INSERTED
+            waits = state in (JobState.SCHEDULED, JobState.READY, JobState.RETRYING)
+            replaced = EnqueueStatus.REPLACED if waits else EnqueueStatus.DUPLICATE
+            expected = {
+                OnConflict.RETURN: EnqueueStatus.DUPLICATE,
+                OnConflict.REJECT: EnqueueStatus.REJECTED,
+                OnConflict.REPLACE: replaced,
+            }
+            assert [answer.status for answer in answers] == [expected[mode] for mode in modes], state
+            assert {answer.ref for answer in answers} == {holder}, state
+            assert await harness.store.get("default", [job.id for job in asked]) == [None] * 6
 
     async def test_final_states_go_on_holding_when_asked(self, harness: Harness) -> None:
         for state in FINAL:
             key = unique(state.value, final_states=[state])
             ref = await harness.finish(state, unique=key)
             await harness.advance(86_400)
-            assert await _held_by(harness, key) == ref
+            assert await harness.held_by(key) == ref
 
     async def test_other_final_states_free_the_key(self, harness: Harness) -> None:
         for state in FINAL:
             key = unique(state.value, final_states=[other for other in FINAL if other is not state])
             await harness.finish(state, unique=key)
-            assert await _held_by(harness, key) is None
+            assert await harness.held_by(key) is None
 
     async def test_a_window_counts_from_the_end_of_the_job(self, harness: Harness) -> None:
         key = unique(final_states=[JobState.COMPLETED], window_s=600)
@@ -196,9 +273,9 @@ class KeyCases:
         await harness.advance(5000)
         await harness.settle(lease, Complete())
         await harness.advance(500)
-        assert await _held_by(harness, key) == lease.ref
+        assert await harness.held_by(key) == lease.ref
         await harness.advance(200)
-        assert await _held_by(harness, key) is None
+        assert await harness.held_by(key) is None
 
     async def test_a_key_after_its_window_has_one_new_holder(self, harness: Harness) -> None:
         key = unique(final_states=[JobState.COMPLETED], window_s=600)
@@ -208,112 +285,3 @@ class KeyCases:
         assert (await harness.try_enqueue(new_job(unique=key))).ref == holder
         await harness.advance(7000)
         assert (await harness.try_enqueue(new_job(unique=key))).ref == holder
-
-    # -- every way out of a holding state frees the key -------------------------------------------------
-
-    async def test_completion_frees_the_key(self, harness: Harness) -> None:
-        await harness.settle(await harness.run(unique=unique()), Complete())
-        assert await _held_by(harness) is None
-
-    async def test_death_frees_the_key(self, harness: Harness) -> None:
-        await harness.settle(await harness.run(unique=unique()), Dead(BOOM))
-        assert await _held_by(harness) is None
-
-    async def test_cancellation_by_the_handler_frees_the_key(self, harness: Harness) -> None:
-        await harness.settle(await harness.run(unique=unique()), Cancel())
-        assert await _held_by(harness) is None
-
-    async def test_cancellation_of_a_waiting_job_frees_the_key(self, harness: Harness) -> None:
-        await harness.change(await harness.enqueue(unique=unique()), CancelJobs())
-        assert await _held_by(harness) is None
-
-    async def test_cancellation_of_a_scheduled_job_frees_the_key(self, harness: Harness) -> None:
-        await harness.change(await harness.enqueue(unique=unique(), delay_s=600), CancelJobs())
-        assert await _held_by(harness) is None
-
-    async def test_cancellation_of_a_retrying_job_frees_the_key(self, harness: Harness) -> None:
-        lease = await harness.run(unique=unique())
-        await harness.settle(lease, Retry(600, BOOM))
-        await harness.change(lease.ref, CancelJobs())
-        assert await _held_by(harness) is None
-
-    async def test_a_requested_cancellation_frees_the_key_when_it_comes_true(self, harness: Harness) -> None:
-        for outcome in (Retry(600, BOOM), Snooze(600), Release()):
-            lease = await harness.run(unique=unique())
-            await harness.change(lease.ref, CancelJobs())
-            assert await _held_by(harness) == lease.ref
-            await harness.settle(lease, outcome)
-            assert await _held_by(harness) is None
-
-    async def test_a_crash_on_the_last_attempt_frees_the_key(self, harness: Harness) -> None:
-        lease = await harness.run(unique=unique(), max_attempts=1)
-        await harness.advance(2 * TTL_S)
-        await harness.sweep_all(Duty.ORPHANS)
-        assert (await harness.state(lease.ref), await _held_by(harness)) == (JobState.DEAD, None)
-
-    async def test_a_crash_of_a_job_to_be_cancelled_frees_the_key(self, harness: Harness) -> None:
-        lease = await harness.run(unique=unique())
-        await harness.change(lease.ref, CancelJobs())
-        await harness.advance(2 * TTL_S)
-        await harness.sweep_all(Duty.ORPHANS)
-        assert (await harness.state(lease.ref), await _held_by(harness)) == (JobState.CANCELLED, None)
-
-    async def test_deleting_a_waiting_job_frees_the_key(self, harness: Harness) -> None:
-        await harness.change(await harness.enqueue(unique=unique()), DeleteJobs())
-        assert await _held_by(harness) is None
-
-    async def test_deleting_a_final_job_frees_a_key_that_it_holds_for_good(self, harness: Harness) -> None:
-        for state in FINAL:
-            key = unique(state.value, final_states=FINAL)
-            ref = await harness.finish(state, unique=key)
-            assert await _held_by(harness, key) == ref
-            await harness.change(ref, DeleteJobs())
-            assert await _held_by(harness, key) is None
-
-    # -- retries of final jobs --------------------------------------------------------------------------
-
-    async def test_a_retry_takes_the_key_again(self, harness: Harness) -> None:
-        for state in FINAL:
-            key = unique(state.value)
-            ref = await harness.finish(state, unique=key)
-            assert await harness.change(ref, RetryJobs()) is ChangeStatus.CHANGED
-            assert await _held_by(harness, key) == ref
-            await harness.change(ref, CancelJobs())
-            assert await _held_by(harness, key) is None
-
-    async def test_a_retry_is_refused_while_another_job_holds_the_key(self, harness: Harness) -> None:
-        ref = await harness.finish(JobState.DEAD, unique=unique())
-        holder = await harness.enqueue(unique=unique())
-        assert await harness.change(ref, RetryJobs()) is ChangeStatus.KEY_HELD
-        assert (await harness.state(ref), await _held_by(harness)) == (JobState.DEAD, holder)
-
-    async def test_a_retry_of_a_final_holder_goes_on_holding_beyond_its_window(self, harness: Harness) -> None:
-        key = unique(final_states=[JobState.DEAD], window_s=600)
-        ref = await harness.finish(JobState.DEAD, unique=key)
-        assert await harness.change(ref, RetryJobs()) is ChangeStatus.CHANGED
-        await harness.advance(7000)
-        assert await _held_by(harness, key) == ref
-
-    async def test_a_retried_job_holds_its_key_in_the_final_states_that_it_asked_for(self, harness: Harness) -> None:
-        key = unique(final_states=[JobState.COMPLETED], window_s=600)
-        ref = await harness.finish(JobState.DEAD, unique=key)
-        await harness.change(ref, RetryJobs())
-        (lease,) = await harness.claim()
-        await harness.settle(lease, Complete())
-        assert await _held_by(harness, key) == ref
-        await harness.advance(700)
-        assert await _held_by(harness, key) is None
-
-    async def test_of_two_final_jobs_with_one_key_one_is_retried(self, harness: Harness) -> None:
-        refs = [await harness.finish(JobState.DEAD, unique=unique()) for _ in range(2)]
-        ids = tuple(ref.id for ref in refs)
-        changed = await harness.store.change(Selection("default", ids), RetryJobs())
-        assert [answer.id for answer in changed] == list(ids)
-        assert sorted(a.status for a in changed) == sorted([ChangeStatus.CHANGED, ChangeStatus.KEY_HELD])
-        assert len(await harness.claim()) == 1
-
-    async def test_the_end_of_an_old_job_does_not_free_a_key_that_it_lost(self, harness: Harness) -> None:
-        old = await harness.finish(JobState.DEAD, unique=unique())
-        holder = await harness.enqueue(unique=unique())
-        await harness.change(old, DeleteJobs())
-        assert await _held_by(harness) == holder

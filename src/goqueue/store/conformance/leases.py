@@ -11,7 +11,7 @@ from goqueue.model.admin import Duty
 from goqueue.model.errors import LeaseLost
 from goqueue.model.lease import Beat, Held, Signal, WorkerInfo
 from goqueue.model.outcome import Complete, Retry
-from goqueue.model.query import CancelJobs, EnqueueStatus
+from goqueue.model.query import CancelJobs, ChangeStatus, EnqueueStatus
 from goqueue.model.state import JobState
 from goqueue.store.conformance.harness import BOOM, TTL_S, json_of, near, new_job, unique, worker_id
 
@@ -137,7 +137,7 @@ class LeaseCases:
         lease = await harness.run(worker)
         await harness.beat(worker, ttl_s=0)
         assert await harness.sweep_all(Duty.ORPHANS) == 1
-        assert await harness.state(lease.ref) is JobState.READY
+        assert await harness.state(lease.ref) is JobState.RETRYING
 
     # -- enqueue by a lease -----------------------------------------------------------------------------
 
@@ -182,6 +182,22 @@ class LeaseCases:
             pytest.skip("this store has no notifications: its workers poll")
         assert heard in (Signal("mail"), Signal())
 
+    async def test_a_cancel_request_of_a_running_job_wakes_the_workers_of_its_tenant(self, harness: Harness) -> None:
+        signals = harness.store.signals("default", ["mail"])
+        if await _heard(harness, signals) is None and not harness.store.capabilities.notifications:
+            pytest.skip("this store has no notifications: its workers hear of it with their beats")
+        worker = await harness.worker()
+        heard = asyncio.ensure_future(_until_cancels(signals))
+        for number in range(100):
+            # A wake-up may be lost: so more than one is given the chance.
+            lease = await harness.run(worker, queue=f"other-{number}")
+            assert await harness.change(lease.ref, CancelJobs()) is ChangeStatus.REQUESTED
+            done, _pending = await asyncio.wait([heard], timeout=0.1)
+            if done:
+                break
+        assert heard.done(), "nobody was told"
+        assert heard.result().cancels
+
     async def test_signals_end_with_the_store(self, harness: Harness) -> None:
         signals = harness.store.signals("default", ["mail"])
         listening = asyncio.ensure_future(_drain(signals))
@@ -200,6 +216,13 @@ async def _heard(harness: Harness, signals: AsyncIterator[Signal]) -> Signal | N
             return heard.result()
     heard.cancel()
     return None
+
+
+async def _until_cancels(signals: AsyncIterator[Signal]) -> Signal:
+    async for signal in signals:
+        if signal.cancels:
+            return signal
+    raise AssertionError("the signals have ended")
 
 
 async def _drain(signals: AsyncIterator[Signal]) -> None:

@@ -9,7 +9,7 @@ from goqueue.model.admin import Duty
 from goqueue.model.outcome import Answer, Complete
 from goqueue.model.query import CancelJobs
 from goqueue.model.state import JobState
-from goqueue.store.conformance.harness import TTL_S, near
+from goqueue.store.conformance.harness import CRASH_DELAY_S, TTL_S, near
 
 if TYPE_CHECKING:
     from goqueue.model.lease import Lease
@@ -33,20 +33,22 @@ class SweepCases:
             await harness.sweep_all(duty)
         assert await harness.settle(lease, Complete()) is Answer.APPLIED
 
-    async def test_an_orphan_is_due_again_at_once(self, harness: Harness) -> None:
+    async def test_an_orphan_is_due_again_after_the_crash_delay(self, harness: Harness) -> None:
         lease = await harness.run()
         await _crash(harness, lease)
         record = await harness.record(lease.ref)
-        assert (record.state, record.attempt, record.crashes) == (JobState.READY, 1, 1)
+        assert (record.state, record.attempt, record.crashes) == (JobState.RETRYING, 1, 1)
         assert (record.worker_id, record.finished_at) == (None, None)
-        assert near(record.run_at, record.attempted_at, 2 * TTL_S)
+        assert near(record.run_at, record.attempted_at, 2 * TTL_S + CRASH_DELAY_S)
         (error,) = record.errors
         assert (error.attempt, error.type) == (1, "WorkerCrashed")
-        assert near(error.at, record.run_at)
+        assert near(error.at, record.attempted_at, 2 * TTL_S)
+        assert await harness.claim() == []
 
     async def test_an_orphan_is_claimed_under_a_fence_that_counts_the_sweep(self, harness: Harness) -> None:
         lease = await harness.run()
         await _crash(harness, lease)
+        await harness.advance(2 * CRASH_DELAY_S)
         (again,) = await harness.claim()
         assert (again.ref, again.attempt, again.crashes) == (lease.ref, 2, 1)
         assert again.fence == lease.fence + 2
@@ -66,7 +68,8 @@ class SweepCases:
             await _crash(harness, lease)
             record = await harness.record(ref)
             assert record.crashes == crash
-            assert record.state is (JobState.DEAD if crash == 3 else JobState.READY)
+            assert record.state is (JobState.DEAD if crash == 3 else JobState.RETRYING)
+            await harness.advance(10 * CRASH_DELAY_S)
         assert (record.reason, record.attempt) == ("crashed", 3)
         assert [error.attempt for error in record.errors] == [1, 2, 3]
         assert await harness.claim() == []
@@ -89,6 +92,7 @@ class SweepCases:
         first = await harness.store.sweep(Duty.ORPHANS, 2)
         assert (first.count, first.more) == (2, True)
         assert await harness.sweep_all(Duty.ORPHANS) == 1
+        await harness.advance(2 * CRASH_DELAY_S)
         assert len(await harness.claim()) == 3
 
     async def test_only_the_jobs_of_the_gone_worker_are_orphans(self, harness: Harness) -> None:
@@ -96,14 +100,14 @@ class SweepCases:
         orphan, kept = await harness.run(gone), await harness.run(alive)
         await harness.advance(2 * TTL_S)
         assert await harness.sweep_all(Duty.ORPHANS) == 1
-        assert await harness.state(orphan.ref) is JobState.READY
+        assert await harness.state(orphan.ref) is JobState.RETRYING
         assert await harness.state(kept.ref) is JobState.RUNNING
 
     async def test_orphans_of_every_tenant_are_recovered(self, harness: Harness) -> None:
         leases = [await harness.run(tenant=tenant) for tenant in ("a", "b")]
         await harness.advance(2 * TTL_S)
         assert await harness.sweep_all(Duty.ORPHANS) == 2
-        assert [await harness.state(lease.ref) for lease in leases] == [JobState.READY] * 2
+        assert [await harness.state(lease.ref) for lease in leases] == [JobState.RETRYING] * 2
 
     async def test_concurrent_sweeps_recover_each_orphan_once(self, harness: Harness) -> None:
         for _ in range(10):
@@ -112,6 +116,7 @@ class SweepCases:
         await harness.advance(2 * TTL_S)
         swept = await asyncio.gather(*(harness.store.sweep(Duty.ORPHANS, 100) for _ in range(4)))
         assert sum(s.count for s in swept) + await harness.sweep_all(Duty.ORPHANS) == 10
+        await harness.advance(2 * CRASH_DELAY_S)
         assert {lease.fence for lease in await harness.claim()} == {3}
 
     # -- workers ----------------------------------------------------------------------------------------
@@ -140,7 +145,7 @@ class SweepCases:
         assert await harness.sweep_all(Duty.ORPHANS) == 0
         assert await harness.sweep_all(Duty.ORPHANS_FULL) == 1
         record = await harness.record(lease.ref)
-        assert (record.state, record.crashes) == (JobState.READY, 1)
+        assert (record.state, record.crashes) == (JobState.RETRYING, 1)
         assert await harness.settle(lease, Complete()) is Answer.LOST
         assert await harness.settle(kept, Complete()) is Answer.APPLIED
 

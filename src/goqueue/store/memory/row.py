@@ -40,7 +40,7 @@ class Row:
     crashes: int = 0
     attempted_at: datetime | None = None
     first_attempted_at: datetime | None = None
-    """The claim of the first attempt since the enqueue or the last manual retry."""
+    """The first claim since the enqueue or the last manual retry."""
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
