@@ -38,19 +38,23 @@ There are no other steps. `fence`, `attempt` and `crashes` are what the step add
 """
 
 TAIL = """
-Two steps can be taken as one. When somebody has asked for a running job to be cancelled, a `retry`, `snooze`, `release`
-or `sweep` brings it back to waiting and a `cancel_request` ends it, in the same write: it is never claimed in between.
+Two steps can be taken as one. When somebody has asked for a running job to be cancelled, a `retry`, `snooze`, `release`,
+`crash` or `sweep` brings it back to waiting and a `cancel_request` ends it, in the same write: it is never claimed in
+between. A `crash` or `sweep` of such a job is never the last: it ends cancelled, not dead.
+A claim does not look at deadlines. It gives a job that has expired with the seconds that were left, which are negative
+then, and the worker says `dead` without starting it; `expire` is for jobs that nobody claims.
 `delete` is no step: waiting, blocked and final jobs vanish with all that is known of them; running ones are refused.
 
 ## The checker's law
 
 For every job, at every instant:
 
-- fence = claims + sweeps. It never falls, also not when somebody retries a final job by hand: whoever writes under an
+- fence = claims + sweeps, where an `expire` is a sweep, too. It never falls, also not when somebody retries a final job by hand: whoever writes under an
   older fence changes nothing.
 - attempt = claims − releases − snoozes. What is handed back costs nothing; everything else that was claimed counts,
   also a crash. So a crash on the last attempt ends as `dead`, never as `running`.
-- crashes = sweeps. At `max_crashes` the job is `dead`, however many attempts it had left.
+- crashes = sweeps of orphans + crashes that a supervisor reported. At `max_crashes` the job is `dead`, however many
+  attempts it had left. Until then it waits before its next attempt, twice as long with each crash, and runs alone.
 
 A manual retry keeps all three, and raises `max_attempts` and `max_crashes` where the next attempt would be beyond them.
 The memory store takes each step from this table, the conformance suite holds every other store to it, and a test walks

@@ -23,7 +23,9 @@ from goqueue.model.state import (
 from scripts.state_machine import PATH, document
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SWEEPS = (Event.SWEEP, Event.SWEEP_LAST)
+ORPHANED = (Event.SWEEP, Event.SWEEP_LAST)
+SWEEPS = (*ORPHANED, Event.EXPIRE)
+CRASHES = (*ORPHANED, Event.CRASH, Event.CRASH_LAST)
 HANDED_BACK = (Event.SNOOZE, Event.RELEASE)
 
 
@@ -62,7 +64,22 @@ def test_the_fence_is_raised_by_claims_and_sweeps_only_and_never_lowered() -> No
 def test_a_running_job_is_left_only_by_its_worker_or_by_a_sweep() -> None:
     for t in TRANSITIONS:
         if t.before is StoredState.RUNNING and t.event is not Event.CANCEL_REQUEST:
-            assert t.event in SWEEPS or "by the worker, fenced" in t.note, t
+            by_worker = "by the worker, fenced" in t.note or t.event in (Event.CRASH, Event.CRASH_LAST)
+            assert t.event in ORPHANED or by_worker, t
+
+
+def test_only_what_waits_expires() -> None:
+    # A running job past its deadline is its worker's to stop: a sweep would take it from a handler that still runs.
+    expiring = {t.before for t in TRANSITIONS if t.event is Event.EXPIRE}
+    assert expiring == {StoredState.WAITING, StoredState.BLOCKED}
+
+
+def test_a_crash_that_is_told_and_one_that_is_swept_differ_only_in_the_fence() -> None:
+    for told, swept in ((Event.CRASH, Event.SWEEP), (Event.CRASH_LAST, Event.SWEEP_LAST)):
+        a, b = BY_STATE_AND_EVENT[StoredState.RUNNING, told], BY_STATE_AND_EVENT[StoredState.RUNNING, swept]
+        assert (a.after, a.attempt, a.crashes) == (b.after, b.attempt, b.crashes)
+        # The worker that tells may ask again, and has to meet its own fence then: `already`.
+        assert (a.fence, b.fence) == (0, 1)
 
 
 @given(st.data())
@@ -78,7 +95,7 @@ def test_the_law_holds_on_every_walk(data: st.DataObject) -> None:
         sweeps = sum(events[event] for event in SWEEPS)
         assert fence == events[Event.CLAIM] + sweeps
         assert attempt == events[Event.CLAIM] - sum(events[event] for event in HANDED_BACK)
-        assert crashes == sweeps
+        assert crashes == sum(events[event] for event in CRASHES)
         assert 0 <= attempt <= fence
 
 
