@@ -170,8 +170,9 @@ class Handlers:
 
     async def retry_job(self, request: Request) -> Reply:
         """``POST /v1/jobs/{id}/retry``."""
-        decode(self._retry, request.body or b"{}")
-        return 200, self._encode(await self._jobs.retry(request.caller, request.id)), ()
+        body = decode(self._retry, request.body or b"{}")
+        args = None if isinstance(body.args, msgspec.UnsetType) else bytes(body.args)
+        return 200, self._encode(await self._jobs.retry(request.caller, request.id, args=args)), ()
 
     # -- the server itself ------------------------------------------------------------------------
 

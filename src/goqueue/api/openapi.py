@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from goqueue.model.job import Json
 
 _REF: Final = "#/components/schemas/{name}"
-_NAMES: Final = {"NewJobBody": "NewJob", "NewJobsBody": "NewJobs", "UniqueBody": "Unique", "JobRecord": "Job"}
+_NAMES: Final = {
+    "NewJobBody": "NewJob",
+    "NewJobsBody": "NewJobs",
+    "UniqueBody": "Unique",
+    "RetryDelaysBody": "NewRetryDelays",
+    "JobRecord": "Job",
+}
 """What a type is called outside, where its name in Python would read oddly."""
 _COMPLETE: Final[dict[str, type[msgspec.Struct]]] = {
     "Job": JobRecord,

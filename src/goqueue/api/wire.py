@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from goqueue.model import limits
 from goqueue.model.job import DEFAULT_QUEUE, JobRecord, NewJob, OnConflict, Unique
+from goqueue.model.retry import Jitter, RetryDelays
 from goqueue.model.state import JobState
 from goqueue.service.submit import SubmittedJob
 
@@ -18,6 +19,8 @@ Queue = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_CHARS_MAX)]
 Args = Annotated[Raw, Meta(description="Arguments: a JSON object, kept as sent.", extra_json_schema={"type": "object"})]
 Instant = Annotated[datetime, Meta(tz=True)]
+Delay = Annotated[float, Meta(ge=0, le=limits.DELAY_S_MAX)]
+Deadline = Annotated[float, Meta(ge=limits.DEADLINE_S_MIN, le=limits.DEADLINE_S_MAX)]
 
 
 class UniqueBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -30,6 +33,26 @@ class UniqueBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     on_conflict: OnConflict = OnConflict.RETURN
     final_states: tuple[JobState, ...] = ()
     window_s: Annotated[float, Meta(ge=0, le=limits.WINDOW_S_MAX)] | None = None
+    until_started: Annotated[bool, Meta(description="The key is free again when a worker starts the job.")] = False
+    keep_run_at: Annotated[bool, Meta(description="With replace: the holder keeps its run_at.")] = False
+
+
+class RetryDelaysBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """When a failed job is tried again: ``base_s``, then ``factor`` times as long each time, at most ``cap_s``.
+
+    With ``delays_s`` these, the last one again and again. No attempt starts later than ``retry_for_s`` after the first.
+    """
+
+    base_s: Delay = 2.0
+    factor: Annotated[float, Meta(ge=1, le=limits.RETRY_FACTOR_MAX)] = 2.0
+    cap_s: Delay = 3600.0
+    jitter: Jitter = Jitter.EQUAL
+    delays_s: Annotated[tuple[Delay, ...], Meta(max_length=limits.RETRY_DELAYS_MAX)] = ()
+    retry_for_s: Delay | None = None
+
+    def to_delays(self) -> RetryDelays:
+        """Return what a job carries."""
+        return RetryDelays(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 
 class NewJobBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -47,7 +70,16 @@ class NewJobBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         None
     )
     max_attempts: Annotated[int, Meta(ge=1, le=limits.MAX_ATTEMPTS_MAX)] = limits.MAX_ATTEMPTS_DEFAULT
-    timeout_s: Annotated[float, Meta(ge=limits.TIMEOUT_S_MIN, le=limits.TIMEOUT_S_MAX)] | None = None
+    timeout_s: (
+        Annotated[float, Meta(ge=limits.TIMEOUT_S_MIN, le=limits.TIMEOUT_S_MAX, description="Of one attempt.")] | None
+    ) = None
+    schedule_to_start_s: Annotated[Deadline, Meta(description="From run_at to its start; then it is dead.")] | None = (
+        None
+    )
+    deadline_s: Annotated[Deadline, Meta(description="From now to its end, all attempts; then it is dead.")] | None = (
+        None
+    )
+    retry: Annotated[RetryDelaysBody, Meta(description="Instead of what its task says.")] | None = None
     unique: UniqueBody | None = None
     tags: Annotated[tuple[Tag, ...], Meta(max_length=limits.TAGS_MAX)] = ()
     meta: Annotated[dict[str, str], Meta(max_length=limits.META_KEYS_MAX)] = {}
@@ -65,6 +97,9 @@ class NewJobBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             delay_s=self.delay_s,
             max_attempts=self.max_attempts,
             timeout_s=self.timeout_s,
+            schedule_to_start_s=self.schedule_to_start_s,
+            deadline_s=self.deadline_s,
+            retry=None if self.retry is None else self.retry.to_delays(),
             unique=None
             if unique is None
             else Unique(
@@ -72,6 +107,8 @@ class NewJobBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 on_conflict=unique.on_conflict,
                 final_states=unique.final_states,
                 window_s=unique.window_s,
+                until_started=unique.until_started,
+                keep_run_at=unique.keep_run_at,
             ),
             tags=self.tags,
             meta=self.meta,
@@ -125,7 +162,9 @@ class CancelBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RetryBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Nothing to say yet; the body may be left out."""
+    """``args``: new arguments, for a final job. The body may be left out."""
+
+    args: Args | UnsetType = UNSET
 
 
 class ListJobsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -158,6 +197,7 @@ __all__ = [
     "Problem",
     "RawJobsBody",
     "RetryBody",
+    "RetryDelaysBody",
     "Status",
     "SubmittedJob",
     "UniqueBody",

@@ -78,13 +78,13 @@ def pause_s(settings: ClientSettings, tries: int) -> float:
 
 def same_job(job: NewJob[object], record: JobRecord) -> bool:
     """Tell whether a stored job is the one that was asked for: same work, in the same place."""
-    return (job.kind, job.queue, job.priority, job.timeout_s, job.tags) == (
-        record.kind,
-        record.queue,
-        record.priority,
-        record.timeout_s,
-        record.tags,
-    ) and canonical(job.args) == canonical(bytes(record.args))
+    return (
+        (job.kind, job.queue, job.priority, job.timeout_s, job.schedule_to_start_s, job.tags)
+        == (record.kind, record.queue, record.priority, record.timeout_s, record.schedule_to_start_s, record.tags)
+        and (job.deadline_s is None) == (record.deadline_at is None)
+        and job.retry == record.retry
+        and canonical(job.args) == canonical(bytes(record.args))
+    )
 
 
 def checked_status(id: str, what: str, status: ChangeStatus) -> ChangeStatus:

@@ -13,6 +13,7 @@ from goqueue.model.job import JobRecord
 from goqueue.model.query import CancelJobs, ChangeStatus, DeleteJobs, Filter, Query, RetryJobs, Selection
 from goqueue.service import pages
 from goqueue.service.access import Caller, Scope
+from goqueue.tasks.codec import check_json
 from goqueue.tasks.prepare import check_id, text
 
 if TYPE_CHECKING:
@@ -77,9 +78,14 @@ class Jobs:
         text(reason, "/reason", limits.REASON_CHARS_MAX)
         return await self._read(caller, await self._change(caller, job_id, CancelJobs(reason)))
 
-    async def retry(self, caller: Caller, job_id: str) -> JobRecord:
-        """Make a final job ready again, or a waiting one due now; return it as it is then."""
-        return await self._read(caller, await self._change(caller, job_id, RetryJobs()))
+    async def retry(self, caller: Caller, job_id: str, *, args: bytes | None = None) -> JobRecord:
+        """Make a final job ready again, or a waiting one due now; return it as it is then.
+
+        ``args`` (JSON) replaces the arguments of a final job; for one that is not final that is a `WrongState`.
+        """
+        if args is not None:
+            check_json(args, "/args", limits.ARGS_BYTES_MAX, must_be_object=True)
+        return await self._read(caller, await self._change(caller, job_id, RetryJobs(args)))
 
     async def delete(self, caller: Caller, job_id: str) -> None:
         """Remove a job that is not running."""

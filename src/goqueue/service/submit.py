@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -258,6 +259,9 @@ def _created(job: NewJob[object], enqueued: Enqueued) -> Submitted:
         run_at=run_at,
         created_at=created_at,
         timeout_s=job.timeout_s,
+        schedule_to_start_s=job.schedule_to_start_s,
+        deadline_at=None if job.deadline_s is None else created_at + timedelta(seconds=job.deadline_s),
+        retry=job.retry,
         tags=job.tags,
         meta=job.meta,
         unique_key=unique_key,
@@ -283,6 +287,9 @@ def _same(job: NewJob[object], stored: JobRecord) -> bool:
         and stored.queue == job.queue
         and stored.priority == job.priority
         and stored.timeout_s == job.timeout_s
+        and stored.schedule_to_start_s == job.schedule_to_start_s
+        and (stored.deadline_at is None) == (job.deadline_s is None)
+        and stored.retry == job.retry
         and sorted(stored.tags) == sorted(job.tags)
         and stored.meta == job.meta
         and (job.unique is None or job.unique.key is None or stored.unique_key == job.unique.key)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goqueue.cli import arguments
 from goqueue.cli.options import UrlOption, opened_client
+from goqueue.model.job import OnConflict, Unique
 
 if TYPE_CHECKING:
     from goqueue.client._sync.job import Job
@@ -35,10 +36,27 @@ def enqueue(
     ] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Default: 20.")] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Of one attempt.")] = None,
+    start_within: Annotated[
+        float | None,
+        typer.Option(
+            "--start-within", metavar="SECONDS", help="Dead if no worker has started it so long after it was due."
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option("--deadline", metavar="SECONDS", help="Dead if it has not ended by then, all attempts included."),
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")] = None,
     unique: Annotated[
         str | None, typer.Option("--unique", metavar="KEY", help="At most one such job at a time.")
     ] = None,
+    on_conflict: Annotated[
+        OnConflict | None,
+        typer.Option("--on-conflict", help="When the key is held. Default: return, which prints its holder."),
+    ] = None,
+    until_started: Annotated[
+        bool, typer.Option("--until-started", help="The key is free again when a worker starts the job.")
+    ] = False,
     app: Annotated[
         str | None, typer.Option("--app", metavar="MODULE:APP", help="Check the arguments against this application.")
     ] = None,
@@ -52,8 +70,8 @@ def enqueue(
     With an application (--app, or the configured one) its definition gives the options that are not named here, and
     arguments that do not fit are refused.
     """
-    known = _application(app)
-    job = _new_job(known, kind, _read(args)).options(
+    known = arguments.application(app)
+    job = _new_job(known, kind, arguments.read(args)).options(
         **{
             name: value
             for name, value in {
@@ -63,8 +81,10 @@ def enqueue(
                 "run_at": run_at,
                 "max_attempts": max_attempts,
                 "timeout_s": timeout,
+                "schedule_to_start_s": start_within,
+                "deadline_s": deadline,
                 "tags": tuple(tag) if tag else None,
-                "unique": unique,
+                "unique": _unique(unique, on_conflict, until_started=until_started),
             }.items()
             if value is not None
         }  # type: ignore[arg-type]  # each is of its option's type
@@ -79,30 +99,19 @@ def enqueue(
             _wait(stored, wait)
 
 
+def _unique(key: str | None, on_conflict: OnConflict | None, *, until_started: bool) -> Unique | None:
+    if key is None:
+        if on_conflict is not None or until_started:
+            raise typer.BadParameter("needs a key: --unique KEY", param_hint="--on-conflict, --until-started")
+        return None
+    return Unique(key=key, on_conflict=on_conflict or OnConflict.RETURN, until_started=until_started)
+
+
 def _wait(job: Job[object], timeout_s: float) -> None:
     from goqueue.cli.output import write_json
 
     typer.echo(job.id, err=True)
     write_json(job.result(timeout_s=timeout_s))
-
-
-def _read(args: str) -> bytes:
-    return sys.stdin.buffer.read() if args == "-" else args.encode("utf-8", "surrogateescape")
-
-
-def _application(name: str | None) -> GoQueue | None:
-    from goqueue.cli import loading
-    from goqueue.configuration import configuration
-
-    wanted = name or configuration().app
-    if not wanted:
-        return None
-    loading.add_working_folder()
-    try:
-        return loading.import_app(wanted)
-    except loading.CannotImport as error:
-        loading.show_cause(error)
-        raise
 
 
 def _new_job(app: GoQueue | None, kind: str, args: bytes) -> NewJob[object]:

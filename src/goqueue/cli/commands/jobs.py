@@ -1,4 +1,4 @@
-"""`goqueue jobs`: look at jobs, and change them."""
+"""`goqueue jobs`: look at jobs. Changing them is in `changing`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goqueue.cli.options import Output, OutputOption, QueueOption, UrlOption, opened_client
-from goqueue.model.errors import GoQueueError
+from goqueue.cli.commands import changing
+from goqueue.cli.filters import (
+    CreatedAfterOption,
+    CreatedBeforeOption,
+    ErrorOption,
+    KindOption,
+    QueueOption,
+    ReasonOption,
+    StateOption,
+    TagOption,
+    conditions,
+)
+from goqueue.cli.options import Output, OutputOption, UrlOption, opened_client
 from goqueue.model.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from goqueue.client._sync.client import Client
+    from goqueue.cli.output import Column
     from goqueue.model.job import JobRecord
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Ids of jobs.")]
+_RARE = frozenset({"reason", "error"})
 
 
 def register(cli: typer.Typer) -> None:
@@ -25,30 +36,49 @@ def register(cli: typer.Typer) -> None:
     group = typer.Typer(help="Jobs: list, show, cancel, retry, delete.", no_args_is_help=True)
     group.command("list")(list_)
     group.command("show")(show)
-    group.command("cancel")(cancel)
-    group.command("retry")(retry)
-    group.command("delete")(delete)
+    changing.register(group)
     cli.add_typer(group, name="jobs", rich_help_panel="Jobs")
 
 
 def list_(
     context: typer.Context,
-    state: Annotated[
-        list[JobState] | None, typer.Option("--state", "-s", help="Only in this state. Repeatable.")
-    ] = None,
+    state: StateOption = None,
     queue: QueueOption = None,
-    kind: Annotated[list[str] | None, typer.Option("--kind", "-k", help="Only of this kind. Repeatable.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only with this tag. Repeatable: all of them.")] = None,
+    kind: KindOption = None,
+    tag: TagOption = None,
+    created_after: CreatedAfterOption = None,
+    created_before: CreatedBeforeOption = None,
+    reason: ReasonOption = None,
+    error: ErrorOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 50,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
 ) -> None:
-    """List jobs, newest first."""
-    from goqueue.cli.output import Column, ran_for, show_rows
+    """List jobs, newest first. `goqueue jobs list --state dead` is the dead letters, with why and the last error."""
+    from goqueue.cli.output import show_rows
 
+    wanted = conditions(
+        state=state,
+        queue=queue,
+        kind=kind,
+        tag=tag,
+        created_after=created_after,
+        created_before=created_before,
+        reason=reason,
+        error=error,
+    )
     with opened_client(context, url) as client:
-        found = client.iterate(states=state or (), queues=queue or (), kinds=kind or (), tags=tag or ())
+        found = client.iterate(**wanted.keywords(), reasons=wanted.reasons, errors=wanted.errors)
         records = [job.known for job in islice(found, limit) if job.known is not None]
+    columns, rows = _table(records, for_people=output is Output.TABLE)
+    show_rows(output, columns, rows, empty="no such jobs", records=records)
+
+
+def _table(records: Sequence[JobRecord], *, for_people: bool) -> tuple[list[Column], list[tuple[object, ...]]]:
+    """Columns and rows. For people only columns that say something: reasons and errors are rare among live jobs."""
+    from goqueue.cli.output import Column, ran_for
+    from goqueue.cli.showing import last_error
+
     columns = [
         Column("id", whole=True),
         Column("state", whole=True),
@@ -57,10 +87,10 @@ def list_(
         Column("tries", right=True),
         Column("created", right=True),
         Column("ran", right=True),
+        Column("reason"),
         Column("error"),
     ]
-    for_people = output is Output.TABLE
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             record.id,
             str(record.state),
@@ -69,11 +99,19 @@ def list_(
             f"{record.attempt}/{record.max_attempts}",
             record.created_at,
             _ran(ran_for(record), for_people=for_people),
-            f"{record.errors[-1].type}: {record.errors[-1].message}" if record.errors else "",
+            record.reason or "",
+            last_error(record),
         )
         for record in records
     ]
-    show_rows(output, columns, rows, empty="no such jobs", records=records)
+    if for_people:
+        if records and all(record.state is JobState.DEAD for record in records):
+            # Dead letters: why comes first, and where there is little room the rest goes.
+            order = (0, 1, 2, 7, 8, 3, 4, 5, 6)
+            columns, rows = [columns[i] for i in order], [tuple(row[i] for i in order) for row in rows]
+        said = [i for i, column in enumerate(columns) if column.title not in _RARE or any(row[i] for row in rows)]
+        columns, rows = [columns[i] for i in said], [tuple(row[i] for i in said) for row in rows]
+    return columns, rows
 
 
 def _ran(seconds: float | None, *, for_people: bool) -> object:
@@ -89,100 +127,14 @@ def show(
     url: UrlOption = None,
 ) -> None:
     """Show all that is known of one job."""
-    from goqueue.cli.output import show_fields, write_json
+    from goqueue.cli.output import write_json
+    from goqueue.cli.showing import show_job
 
     with opened_client(context, url) as client:
         record = client.get(id).known
     if record is None:
         raise RuntimeError("a job that was looked up has a record")
     if output is Output.TABLE:
-        show_fields(_fields(record))
-        _show_errors(record)
+        show_job(record)
     else:
         write_json(record)
-
-
-def _fields(record: JobRecord) -> list[tuple[str, object]]:
-    from goqueue.cli.output import compact, duration, ran_for
-
-    return [
-        ("id", record.id),
-        ("kind", record.kind),
-        ("state", str(record.state)),
-        ("reason", record.reason),
-        ("queue", record.queue),
-        ("priority", record.priority),
-        ("attempt", f"{record.attempt} of {record.max_attempts}"),
-        ("crashes", f"{record.crashes} of {record.max_crashes}" if record.crashes else None),
-        ("args", compact(record.args)),
-        ("result", compact(record.result)),
-        ("progress", compact(record.progress)),
-        ("created", record.created_at),
-        ("due", record.run_at),
-        ("attempted", record.attempted_at),
-        ("finished", record.finished_at),
-        ("ran for", duration(ran_for(record))),
-        ("timeout", duration(record.timeout_s)),
-        ("cancel asked", record.cancel_requested_at),
-        ("unique key", record.unique_key),
-        ("tags", ", ".join(record.tags)),
-        ("meta", ", ".join(f"{name}={value}" for name, value in record.meta.items())),
-        ("worker", record.worker_id),
-    ]
-
-
-def _show_errors(record: JobRecord) -> None:
-    from rich.text import Text
-
-    from goqueue.cli.output import console
-
-    screen = console()
-    for error in record.errors:
-        screen.print(Text(f"\nattempt {error.attempt}  {error.at:%Y-%m-%d %H:%M:%S} UTC", style="bold"))
-        screen.print(Text(error.traceback.rstrip() or f"{error.type}: {error.message}", style="red"))
-
-
-def cancel(
-    context: typer.Context,
-    ids: Ids,
-    reason: Annotated[str, typer.Option(help="Why; kept with the job.")] = "",
-    url: UrlOption = None,
-) -> None:
-    """Cancel jobs: waiting ones at once, running ones are asked to stop."""
-    with opened_client(context, url) as client:
-        _each(ids, lambda job_id: f"cancel {client.cancel(job_id, reason=reason)}")
-
-
-def retry(context: typer.Context, ids: Ids, url: UrlOption = None) -> None:
-    """Run jobs again: final ones get at least one more attempt, waiting ones are due now."""
-    with opened_client(context, url) as client:
-        _each(ids, lambda job_id: f"retry {client.retry(job_id)}")
-
-
-def delete(context: typer.Context, ids: Ids, url: UrlOption = None) -> None:
-    """Delete jobs that are not running, with all that is known of them."""
-    with opened_client(context, url) as client:
-        _each(ids, lambda job_id: _delete(client, job_id))
-
-
-def _delete(client: Client, id: str) -> str:
-    client.delete(id)
-    return "deleted"
-
-
-def _each(ids: Sequence[str], change: Callable[[str], str]) -> None:
-    """Do it for each, also after one that cannot be; the first failure gives the exit code."""
-    from goqueue.cli import report
-    from goqueue.model.errors import StoreUnavailable
-
-    code = 0
-    for job_id in ids:
-        try:
-            typer.echo(f"{job_id}  {change(job_id)}")
-        except StoreUnavailable:
-            raise
-        except GoQueueError as error:
-            report.tell(error)
-            code = code or report.exit_code(error)
-    if code:
-        raise typer.Exit(code)

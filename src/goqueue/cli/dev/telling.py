@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import structlog
 
-from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Snooze
+from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Release, Retry, Snooze
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from goqueue.model.job import JobRef, NewJob
-    from goqueue.model.lease import Beat, Beaten, Claimed, Lease, Want
+    from goqueue.model.lease import Beat, Beaten, Claimed, Lease, Signal, Want
     from goqueue.model.outcome import Settlement
     from goqueue.model.query import Enqueued
     from goqueue.store.port import WorkStore
@@ -64,7 +64,7 @@ class TellingStore:
         """As the store."""
         return await self._store.enqueue_by(jobs, by, fence)
 
-    def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[str]:
+    def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Signal]:
         """As the store."""
         return self._store.signals(tenant, queues)
 
@@ -85,7 +85,7 @@ class TellingStore:
                 log.info("snooze", **facts, in_s=round(delay_s, 2), reason=reason)
             case Release():
                 log.info("release", **facts)
-            case Retry() | Dead() | Cancel():
+            case Retry() | Dead() | Crash() | Cancel():
                 pass  # told when it was decided, see goqueue.engine.report
             case _:
                 assert_never(settlement.outcome)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from goqueue.client import results
+from goqueue.client import many, results
+from goqueue.client._async.changes import AsyncChanges
 from goqueue.client._async.job import AsyncJob
 from goqueue.client._async.primitives import Lock, sleep
 from goqueue.client._async.waiter import Waiter
@@ -27,15 +28,7 @@ from goqueue.model.errors import (
     UniqueConflict,
 )
 from goqueue.model.job import DEFAULT_TENANT, NewJob
-from goqueue.model.query import (
-    CancelJobs,
-    ChangeStatus,
-    DeleteJobs,
-    EnqueueStatus,
-    Filter,
-    RetryJobs,
-    Selection,
-)
+from goqueue.model.query import EnqueueStatus, Filter
 from goqueue.settings import ClientSettings
 from goqueue.tasks.prepare import check_id, prepare
 
@@ -47,7 +40,7 @@ if TYPE_CHECKING:
 
     from goqueue.client._async.transactions import AsyncTransactions
     from goqueue.model.job import JobRecord, JobRef
-    from goqueue.model.query import Change, Count, Enqueued
+    from goqueue.model.query import Count, Enqueued
     from goqueue.model.state import JobState
     from goqueue.store.jobs_async import AsyncJobStore
     from goqueue.tasks.app import GoQueue
@@ -62,7 +55,7 @@ class AsyncJobPage(msgspec.Struct, frozen=True):
     next_page_token: str
 
 
-class AsyncClient:
+class AsyncClient(AsyncChanges):
     """A client of one store. Opens it at its first use; after `close` every call raises `ClientClosed`.
 
     ``app`` is only asked for the result types of jobs that are looked up by id; enqueueing needs none.
@@ -235,10 +228,18 @@ class AsyncClient:
         queues: Sequence[str] = (),
         kinds: Sequence[str] = (),
         tags: Sequence[str] = (),
+        reasons: Sequence[str] = (),
+        errors: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> AsyncIterator[AsyncJob[Any]]:
-        """Yield every job for which all conditions hold, newest first, page by page. Conditions as in `find`."""
+        """Yield every job for which all conditions hold, newest first, page by page. Conditions as in `find`.
+
+        ``reasons``: why it was cancelled or is dead. ``errors``: the type of its last error, with or without module.
+        Both are looked at here, after the reading: use them together with other conditions.
+        """
+        many.check_names(reasons=reasons, errors=errors)
+        wanted_reasons = frozenset(reasons)
         token = ""
         while True:
             page = await self.find(
@@ -249,11 +250,12 @@ class AsyncClient:
                 tags=tags,
                 created_after=created_after,
                 created_before=created_before,
-                page_size=limits.PAGE_SIZE_MAX,
+                page_size=many.READ_MAX,
                 page_token=token,
             )
             for job in page.jobs:
-                yield job
+                if job.known is not None and many.matches(job.known, wanted_reasons, errors):
+                    yield job
             token = page.next_page_token
             if not token:
                 return
@@ -262,40 +264,6 @@ class AsyncClient:
         """Count the jobs that are not final per queue and state; exact up to 10,000, an estimate beyond."""
         store = await self._open()
         return await store.count(Filter(tenant=self._tenant, queues=tuple(queues), states=tuple(states)))
-
-    # -- change -------------------------------------------------------------------------------------
-
-    async def cancel(self, id: str, *, reason: str = "") -> ChangeStatus:
-        """Cancel a waiting job at once (``changed``), ask a running one to stop (``requested``).
-
-        ``unchanged`` if it is cancelled already. Raises `JobNotFound`, `WrongState`, `Unavailable` for a locked job.
-        """
-        return await self._change(id, "cancel", CancelJobs(reason))
-
-    async def retry(self, id: str) -> ChangeStatus:
-        """Make a final job ready again, with at least one more attempt, and a waiting one due now.
-
-        Raises `JobNotFound`, `WrongState`, `UniqueConflict` if another job holds its key now, `Unavailable`.
-        """
-        return await self._change(id, "retry", RetryJobs())
-
-    async def delete(self, id: str) -> None:
-        """Remove a job that does not run, with all that is known of it.
-
-        Raises `JobNotFound`, `WrongState` for a running job, `Unavailable` for a locked one.
-        """
-        await self._change(id, "delete", DeleteJobs())
-
-    async def _change(self, id: str, what: str, change: Change) -> ChangeStatus:
-        selection = Selection(self._tenant, (check_id(id),))
-        for tries in range(1, self._settings.change_tries + 1):
-            store = await self._open()
-            status = (await store.change(selection, change))[0].status
-            if status is not ChangeStatus.BUSY:
-                break
-            if tries < self._settings.change_tries:
-                await sleep(results.pause_s(self._settings, tries))
-        return results.checked_status(id, what, status)
 
     # -- for handles --------------------------------------------------------------------------------
 

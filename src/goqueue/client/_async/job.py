@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 from goqueue.model.state import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from goqueue.model.job import JobRecord, JobRef
@@ -26,7 +27,7 @@ class JobsOf(Protocol):
         """Cancel a job."""
         ...
 
-    async def retry(self, id: str) -> ChangeStatus:
+    async def retry(self, id: str, args: Mapping[str, object] | None = None) -> ChangeStatus:
         """Run a job again."""
         ...
 
@@ -95,9 +96,9 @@ class AsyncJob(Generic[R]):
         """Cancel the job; see the client's ``cancel``."""
         return await self._client.cancel(self.id, reason=reason)
 
-    async def retry(self) -> ChangeStatus:
-        """Run the job again; see the client's ``retry``."""
-        return await self._client.retry(self.id)
+    async def retry(self, args: Mapping[str, object] | None = None) -> ChangeStatus:
+        """Run the job again, with ``args`` instead of its own arguments if given; see the client's ``retry``."""
+        return await self._client.retry(self.id, args)
 
     async def delete(self) -> None:
         """Delete the job; see the client's ``delete``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 from goqueue.model.state import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from goqueue.model.job import JobRecord, JobRef
@@ -27,7 +28,7 @@ class JobsOf(Protocol):
         """Cancel a job."""
         ...
 
-    def retry(self, id: str) -> ChangeStatus:
+    def retry(self, id: str, args: Mapping[str, object] | None = None) -> ChangeStatus:
         """Run a job again."""
         ...
 
@@ -96,9 +97,9 @@ class Job(Generic[R]):
         """Cancel the job; see the client's ``cancel``."""
         return self._client.cancel(self.id, reason=reason)
 
-    def retry(self) -> ChangeStatus:
-        """Run the job again; see the client's ``retry``."""
-        return self._client.retry(self.id)
+    def retry(self, args: Mapping[str, object] | None = None) -> ChangeStatus:
+        """Run the job again, with ``args`` instead of its own arguments if given; see the client's ``retry``."""
+        return self._client.retry(self.id, args)
 
     def delete(self) -> None:
         """Delete the job; see the client's ``delete``."""

@@ -37,6 +37,8 @@ class FaultyStore:
         self.polls_to_refuse = 0
         self.opens_to_refuse = 0
         self.changes_busy = 0
+        self.changes_to_allow: int | None = None
+        self.changes: list[tuple[Selection, Change]] = []
         self.enqueues: list[tuple[tuple[str, ...], bool]] = []
         self.polls: list[tuple[JobRef, ...]] = []
         self.opens = 0
@@ -58,6 +60,9 @@ class FaultyStore:
         if self.changes_busy:
             self.changes_busy -= 1
             return [Changed(job_id, ChangeStatus.BUSY) for job_id in selection.ids]
+        if len(self.changes) == self.changes_to_allow:
+            raise StoreUnavailable("refused")
+        self.changes.append((selection, change))
         return self.inner.change(selection, change)
 
     def find(self, query: Query) -> Page:

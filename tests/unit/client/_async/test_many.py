@@ -1,0 +1,226 @@
+"""Cancelling, retrying and deleting by filter, and retrying with other arguments."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from goqueue.client.many import ChangedMany, RetriedMany
+from goqueue.model.errors import InvalidArguments, InvalidQuery, JobNotFound, StoreUnavailable, WrongState
+from goqueue.model.job import ErrorInfo, NewJob
+from goqueue.model.outcome import Complete, Dead
+from goqueue.model.query import CancelJobs, ChangeStatus, RetryJobs
+from goqueue.model.state import JobState
+from goqueue.tasks.app import GoQueue
+from goqueue.tasks.prepare import new_id
+from tests.unit.client._async.faulty import World
+from tests.unit.client.hand import FAST, Hand
+
+JOB: NewJob[object] = NewJob(kind="mail")
+app = GoQueue()
+
+
+@app.task
+def mail(to: str, copies: int = 1) -> None: ...
+
+
+async def with_dead(
+    count: int,
+    *,
+    reason: str = "attempts",
+    error: str = "ValueError",
+    job: NewJob[Any] = JOB,
+    world: World | None = None,
+) -> World:
+    """A store in which so many jobs are dead."""
+    world = world or World()
+    await world.client.enqueue_many([job] * count)
+    hand = Hand(world.memory)
+    for _ in range(count):
+        hand.do(Dead(ErrorInfo(error, "on purpose"), reason))
+    return world
+
+
+async def states(world: World) -> list[str]:
+    return [str(job.known.state) async for job in world.client.iterate() if job.known is not None]
+
+
+# -- by filter ------------------------------------------------------------------------------------
+
+
+async def test_all_dead_jobs_come_back_in_selections_of_500() -> None:
+    world = await with_dead(1_130)
+    heard: list[RetriedMany] = []
+    done = await world.client.retry_many(progress=heard.append)
+    assert done == RetriedMany(found=1_130, retried=1_130)
+    assert [len(selection.ids) for selection, _ in world.store.changes] == [500, 500, 130]
+    assert [so_far.retried for so_far in heard] == [500, 1_000, 1_130]
+    assert set(await states(world)) == {"ready"}
+    assert await world.client.retry_many() == RetriedMany(), "there is nothing left"
+
+
+async def test_conditions_choose() -> None:
+    world = await with_dead(3)
+    await with_dead(2, reason="crashed", error="goqueue.WorkerCrashed", world=world)
+    await with_dead(1, job=JOB.options(tags=["x"]), error="httpx.ConnectTimeout", world=world)
+    client = world.client
+    assert (await client.retry_many(dry_run=True)).found == 6
+    assert (await client.retry_many(reasons=["crashed"], dry_run=True)).found == 2
+    assert (await client.retry_many(errors=["WorkerCrashed", "ConnectTimeout"], dry_run=True)).found == 3
+    assert (await client.retry_many(errors=["Timeout"], dry_run=True)).found == 0
+    assert (await client.retry_many(kinds=["other"], dry_run=True)).found == 0
+    assert (await client.retry_many(queues=["other"], dry_run=True)).found == 0
+    ids = [job.id async for job in client.iterate(states=["dead"], reasons=["crashed"])]
+    assert len(ids) == 2
+    assert (await client.retry_many(ids=ids, dry_run=True)).found == 2
+    assert world.store.changes == [], "a dry run changes nothing"
+    assert (await client.retry_many(tags=["x"])).retried == 1
+    assert (await states(world)).count("dead") == 5
+
+
+async def test_a_limit_is_kept_and_said() -> None:
+    world = await with_dead(7)
+    assert await world.client.retry_many(limit=3) == RetriedMany(found=3, retried=3, more=True)
+    assert await world.client.retry_many(limit=4) == RetriedMany(found=4, retried=4)
+    assert await world.client.retry_many(limit=0) == RetriedMany()
+
+
+async def test_with_a_rate_each_job_has_its_turn() -> None:
+    world = await with_dead(1_200)
+    done = await world.client.retry_many(rate=100)
+    assert (done.retried, done.more) == (1_200, False)
+    assert 11 <= done.spread_s <= 12
+    due = sorted([job.known.run_at async for job in world.client.iterate() if job.known is not None])
+    # Whichever window one looks at: never more than the rate. The store's clock runs on between two selections.
+    assert all((b - a).total_seconds() >= 0.9 for a, b in zip(due, due[100:], strict=False))
+    assert 11.8 <= (due[-1] - due[0]).total_seconds() <= 25
+    changes = [change for _, change in world.store.changes]
+    assert all(isinstance(change, RetryJobs) and change.every_s == 0.01 for change in changes)
+
+
+async def test_what_cannot_be_retried_is_counted_by_why() -> None:
+    world = await with_dead(1, job=JOB.options(unique="k"))
+    await with_dead(2, world=world)
+    await world.client.enqueue(JOB.options(unique="k"))
+    assert await world.client.retry_many() == RetriedMany(found=3, retried=2, skipped={ChangeStatus.KEY_HELD: 1})
+
+
+async def test_locked_rows_are_tried_again_alone_and_then_left() -> None:
+    world = await with_dead(3)
+    world.store.changes_busy = 1
+    assert (await world.client.retry_many()).retried == 3
+    world = await with_dead(3)
+    world.store.changes_busy = 100
+    assert await world.client.retry_many() == RetriedMany(found=3, skipped={ChangeStatus.BUSY: 3})
+    assert world.store.changes_busy == 100 - FAST.change_tries
+
+
+async def test_an_outage_half_way_says_how_far_it_came_and_can_be_gone_on_from() -> None:
+    world = await with_dead(700)
+    world.store.changes_to_allow = 1
+    with pytest.raises(StoreUnavailable) as failed:
+        await world.client.retry_many()
+    assert "500 jobs were changed before that" in failed.value.__notes__[0]
+    world.store.changes_to_allow = None
+    assert await world.client.retry_many() == RetriedMany(found=200, retried=200)
+
+
+async def test_a_job_that_is_dead_again_at_once_is_not_taken_twice() -> None:
+    world = await with_dead(600)
+    hand = Hand(world.memory)
+    done = await world.client.retry_many(progress=lambda _: hand.do(Dead(ErrorInfo("E", "again"))))
+    assert (done.found, done.retried) == (600, 600)
+    assert (await states(world)).count("dead") == 2
+
+
+async def test_many_are_cancelled() -> None:
+    world = World()
+    await world.client.enqueue_many([JOB, JOB.options(delay_s=60), NewJob(kind="other")])
+    Hand(world.memory).take()
+    assert await world.client.cancel_many(kinds=["mail"], reason="not now") == ChangedMany(
+        found=2, changed=1, requested=1
+    )
+    assert world.store.changes[-1][1] == CancelJobs("not now")
+    assert sorted(await states(world)) == ["cancelled", "ready", "running"]
+
+
+async def test_many_are_deleted() -> None:
+    world = await with_dead(3)
+    await with_dead(1, reason="crashed", world=world)
+    await world.client.enqueue(JOB)
+    assert (await world.client.delete_many(states=["dead"], reasons=["crashed"])).changed == 1
+    assert await world.client.delete_many(states=["dead"]) == ChangedMany(found=3, changed=3)
+    assert await states(world) == ["ready"]
+
+
+@pytest.mark.parametrize(
+    "asked, pointer",
+    [
+        ({"states": ["done"]}, "/states"),
+        ({"kinds": "mail"}, "/kinds"),
+        ({"reasons": "crashed"}, "/reasons"),
+        ({"errors": ["E"] * 1_001}, "/errors"),
+        ({"limit": -1}, "/limit"),
+        ({"limit": True}, "/limit"),
+        ({"rate": 0}, "/rate"),
+        ({"rate": float("nan")}, "/rate"),
+        ({"rate": float("inf")}, "/rate"),
+        ({"rate": "50/s"}, "/rate"),
+        ({"args": {}}, "/kinds"),
+        ({"args": {}, "kinds": ["a", "b"]}, "/kinds"),
+    ],
+)
+async def test_what_cannot_be_asked_for_is_refused(asked: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(InvalidQuery) as refused:
+        await World().client.retry_many(**asked)
+    assert refused.value.pointer == pointer
+
+
+# -- other arguments --------------------------------------------------------------------------------
+
+
+async def test_a_dead_job_runs_with_other_arguments() -> None:
+    world = await with_dead(1)
+    (job,) = (await world.client.find()).jobs
+    assert await job.retry({"to": "ada", "n": [1, None]}) is ChangeStatus.CHANGED
+    assert json.loads(bytes((await job.record()).args)) == {"to": "ada", "n": [1, None]}
+    assert json.loads(Hand(world.memory).take().args) == {"to": "ada", "n": [1, None]}
+
+
+async def test_other_arguments_must_fit_the_task() -> None:
+    world = await with_dead(1, world=World(app), job=mail.job(to="ada"))
+    (job,) = (await world.client.find()).jobs
+    for args, pointer in (({"to": 1}, "/args/to"), ({"too": "x"}, "/args/too"), ({}, "/args/to"), ([], "/args")):
+        with pytest.raises(InvalidArguments) as refused:
+            await world.client.retry(job.id, args)  # type: ignore[arg-type]  # that is the point
+        assert refused.value.pointer == pointer
+        with pytest.raises(InvalidArguments):
+            await world.client.retry_many(kinds=["mail"], args=args)  # type: ignore[arg-type]  # that is the point
+    assert await job.state() is JobState.DEAD
+    assert world.store.changes == []
+    await world.client.retry(job.id, {"to": "grace"})
+    assert json.loads(bytes((await job.record()).args)) == {"to": "grace", "copies": 1}
+
+
+async def test_other_arguments_for_all_of_a_kind() -> None:
+    world = await with_dead(2, world=World(app), job=mail.job(to="ada"))
+    assert (await world.client.retry_many(kinds=["mail"], args={"to": "grace"})).retried == 2
+    found = [job.known async for job in world.client.iterate()]
+    assert {bytes(record.args) for record in found if record is not None} == {b'{"to":"grace","copies":1}'}
+
+
+async def test_only_final_jobs_take_other_arguments() -> None:
+    world = World()
+    job = await world.client.enqueue(JOB)
+    with pytest.raises(WrongState, match="edit and retry"):
+        await job.retry({"a": 1})
+    Hand(world.memory).do(Complete())
+    with pytest.raises(InvalidArguments):
+        await job.retry({"a": float("nan")})
+    with pytest.raises(InvalidArguments):
+        await job.retry({1: 2})  # type: ignore[dict-item]  # that is the point
+    assert await job.retry({"a": 1}) is ChangeStatus.CHANGED
+    with pytest.raises(JobNotFound):
+        await world.client.retry(new_id(), {"a": 1})
