@@ -38,9 +38,9 @@ There are no other steps. `fence`, `attempt` and `crashes` are what the step add
 """
 
 TAIL = """
-Two steps can be taken as one. When somebody has asked for a running job to be cancelled, a `retry`, `snooze`, `release`,
-`crash` or `sweep` brings it back to waiting and a `cancel_request` ends it, in the same write: it is never claimed in
-between. A `crash` or `sweep` of such a job is never the last: it ends cancelled, not dead.
+Two steps can be taken as one. When somebody has asked for a running job to be cancelled, a `retry`, `snooze`,
+`release`, `crash` or `sweep` brings it back to waiting and a `cancel_request` ends it, in the same write: it is never
+claimed in between. A `crash` or `sweep` of such a job is never the last: it ends cancelled, not dead.
 A claim does not look at deadlines. It gives a job that has expired with the seconds that were left, which are negative
 then, and the worker says `dead` without starting it; `expire` is for jobs that nobody claims.
 `delete` is no step: waiting, blocked and final jobs vanish with all that is known of them; running ones are refused.
@@ -49,8 +49,8 @@ then, and the worker says `dead` without starting it; `expire` is for jobs that 
 
 For every job, at every instant:
 
-- fence = claims + sweeps, where an `expire` is a sweep, too. It never falls, also not when somebody retries a final job by hand: whoever writes under an
-  older fence changes nothing.
+- fence = claims + sweeps, where an `expire` is a sweep, too. It never falls, also not when somebody retries a final
+  job by hand: whoever writes under an older fence changes nothing.
 - attempt = claims − releases − snoozes. What is handed back costs nothing; everything else that was claimed counts,
   also a crash. So a crash on the last attempt ends as `dead`, never as `running`.
 - crashes = sweeps of orphans + crashes that a supervisor reported. At `max_crashes` the job is `dead`, however many
