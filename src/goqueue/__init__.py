@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UniqueConflict,
     )
     from goqueue.model.job import NewJob, OnConflict, Unique
+    from goqueue.model.retry import Jitter
     from goqueue.model.state import JobState
     from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import Context
@@ -37,6 +38,7 @@ _HOME = {
     "DeadJob": "goqueue.tasks.signals",
     "GoQueue": "goqueue.tasks.app",
     "GoQueueError": "goqueue.model.errors",
+    "Jitter": "goqueue.model.retry",
     "Job": "goqueue.client._sync.job",
     "JobCancelled": "goqueue.model.errors",
     "JobFailed": "goqueue.model.errors",
@@ -63,6 +65,7 @@ __all__ = [
     "DeadJob",
     "GoQueue",
     "GoQueueError",
+    "Jitter",
     "Job",
     "JobCancelled",
     "JobFailed",

@@ -11,12 +11,27 @@ from goqueue.model.job import ErrorInfo
 if TYPE_CHECKING:
     from types import TracebackType
 
+_BARE: Final = {"builtins", "__main__", __name__}
+"""Modules that say nothing to whoever reads the name of an error."""
+
 FRAMES_MAX: Final = 40
 """Innermost frames of a traceback; a RecursionError has a thousand, and the last ones tell."""
 
 
 class HandlerDied(Exception):
     """The process in which a ``run_in="process"`` handler ran has died under it."""
+
+
+class WorkerDied(Exception):
+    """The worker process in which the handler ran has died. Only its name is used, by the supervisor."""
+
+
+class HandlerNotStarted(Exception):
+    """No process for the handler would start: this is not the job's doing."""
+
+
+class DeadlineExceeded(Exception):
+    """The job was not started in time (``schedule_to_start_s``), or its total deadline (``deadline_s``) has come."""
 
 
 class HandlerHung(Exception):
@@ -48,7 +63,7 @@ def cut(text: str, chars_max: int) -> str:
 
 def _type_name(error: BaseException) -> str:
     cls = type(error)
-    return cls.__qualname__ if cls.__module__ in {"builtins", "__main__"} else f"{cls.__module__}.{cls.__qualname__}"
+    return cls.__qualname__ if cls.__module__ in _BARE else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _message(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from goqueue.engine.verdict import Stop
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
-    from goqueue.engine.runner import Running
+    from goqueue.engine.running import Running
     from goqueue.model.job import NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued

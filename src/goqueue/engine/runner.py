@@ -14,11 +14,13 @@ import structlog
 
 from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
-from goqueue.engine.executors.threads import HandlerRaised, ThreadCall, ThreadExecutor
+from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
 from goqueue.engine.failure import HandlerHung
-from goqueue.engine.report import report
+from goqueue.engine.report import Reporter
+from goqueue.engine.running import NO_SLOT, Running
+from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
-from goqueue.engine.verdict import COMPLETE, RELEASE, Stop, verdict
+from goqueue.engine.verdict import COMPLETE, RELEASE, Stop, overdue, verdict
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
 from goqueue.tasks.context import Context, in_handler
@@ -26,6 +28,9 @@ from goqueue.tasks.context import Context, in_handler
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from goqueue.engine.executors import wire
+    from goqueue.engine.executors.process import HandlerProcess
+    from goqueue.engine.journal import JobJournal
     from goqueue.model.lease import Lease
     from goqueue.model.outcome import Outcome
     from goqueue.settings import WorkerSettings
@@ -34,36 +39,18 @@ if TYPE_CHECKING:
 
 SLICE_S: Final = 0.004
 """Jobs are started for this long before other callbacks (beats, wake-ups, sockets) get their turn."""
-HANG_S: Final = 5.0
-"""A handler that has been told to stop may go on for this long before its slot is given to another."""
 
 log = structlog.get_logger("goqueue.engine")
-
-
-class Running:
-    """One attempt between its start and its outcome."""
-
-    __slots__ = ("call", "decided", "gave_slot", "job", "lease", "progress", "stop", "task", "timer")
-
-    def __init__(self, lease: Lease, task: AnyTask) -> None:
-        self.lease = lease
-        self.task = task
-        self.stop = Stop.NONE
-        self.decided = False
-        self.gave_slot = False
-        self.progress: bytes | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.job: asyncio.Task[None] | None = None
-        self.call: ThreadCall | None = None
 
 
 class Runner:
     """Holds the leases of one process: those that wait for a slot, and those that run.
 
     ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off. ``wake`` is called
-    when nothing more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when as many
-    handlers hang as there are slots. Everything here happens on the event loop except what `Context` asks from other
-    threads.
+    when nothing more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when
+    ``hung_max`` handlers hang. ``journal`` outlives this process; handlers in children are not in it, because their
+    jobs cannot have killed this process. ``app_ref`` (``module:attribute``) lets children enter the application.
+    Everything here happens on the event loop except what `Context` asks from other threads.
     """
 
     def __init__(
@@ -76,7 +63,8 @@ class Runner:
         wake: Callable[[], None],
         crowded: Callable[[], None],
         port: ContextPort,
-        hang_s: float = HANG_S,
+        journal: JobJournal | None = None,
+        app_ref: str | None = None,
         random01: Callable[[], float] = random.random,
     ) -> None:
         self.state: object = None
@@ -91,17 +79,21 @@ class Runner:
         self._wake = wake
         self._crowded = crowded
         self._port = port
-        self._hang_s = hang_s
+        self._journal = journal
+        self._hung_max = settings.hung_max or settings.concurrency
         self._random01 = random01
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Lease] = deque()
+        self._waiting: deque[tuple[Lease, float]] = deque()
         self._turn_due = False
         self._finished_seen = 0
         self._unknown = UnknownKinds(settings)
         threads = min(settings.threads, settings.concurrency)
         self._threads = ThreadExecutor(threads)
         self._thread_slots = asyncio.Semaphore(threads)
-        self._processes = ProcessExecutor(settings.child_processes)
+        self._processes = ProcessExecutor(settings, app_ref or "")
+        self._process_slots = asyncio.Semaphore(settings.child_processes)
+        self._suspects = Suspects(settings, app.tasks, self._processes.reaches)
+        self._reporter = Reporter(self._loop)
         self._context = contextvars.copy_context()
         self._context.run(in_handler.set, True)
         self.quiet = asyncio.Event()
@@ -110,21 +102,29 @@ class Runner:
 
     # -- leases in --------------------------------------------------------------------------------
 
-    def add(self, leases: Iterable[Lease]) -> None:
-        """Take over new leases; they start in this order as slots become free."""
+    def add(self, leases: Iterable[Lease], claimed_at: float | None = None) -> None:
+        """Take over new leases; they start in this order as slots become free.
+
+        ``claimed_at`` is when they were asked for, by the monotonic clock: their own times count from there.
+        """
         if self.stopping:
             for lease in leases:
                 self._hand_back(lease)
         else:
-            self._waiting.extend(leases)
+            at = time.monotonic() if claimed_at is None else claimed_at
+            for lease in leases:
+                if lease.crashes and self._suspects.takes(lease):
+                    self._set_apart(lease, at)
+                else:
+                    self._waiting.append((lease, at))
         self._take_turn_soon()
 
     @property
     def room(self) -> int:
         """How many more leases may be claimed."""
         settings = self._settings
-        surplus = max(0, len(self.hung) - settings.concurrency)  # with that many hung handlers, slots are not replaced
-        held = len(self.running) + len(self._waiting) + surplus
+        surplus = max(0, len(self.hung) - self._hung_max)  # with that many hung handlers, slots are not replaced
+        held = len(self.running) + self.waiting + surplus
         return settings.concurrency + settings.prefetch_jobs - held
 
     @property
@@ -135,7 +135,7 @@ class Runner:
     @property
     def waiting(self) -> int:
         """Leases that wait for a slot."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._suspects.waiting)
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Runner:
         started = self._fill()
         moved = started > 0 or self.finished != self._finished_seen
         self._finished_seen = self.finished
-        if self.running or self._waiting:
+        if self.running or self.waiting:
             self.quiet.clear()
         else:
             self.quiet.set()
@@ -159,26 +159,25 @@ class Runner:
         self._wake()
 
     def _fill(self) -> int:
+        suspects = self._suspects
+        started = self._fill_apart() if suspects.waiting else 0
         waiting, running, concurrency = self._waiting, self.running, self._settings.concurrency
         until = time.monotonic() + SLICE_S
-        started = 0
-        while waiting and len(running) < concurrency:
-            self._start(waiting.popleft())
+        while waiting and len(running) - suspects.running < concurrency:
+            lease, claimed_at = waiting.popleft()
+            self._start(lease, claimed_at)
             started += 1
             if not started & 15 and time.monotonic() > until:
                 self._take_turn_soon()
                 break
         return started
 
-    def _start(self, lease: Lease) -> None:
+    def _start(self, lease: Lease, claimed_at: float) -> None:
         task = self._tasks.get(lease.kind)
         if task is None:
             self._decide(lease, self._unknown.snooze(lease))
             return
-        if lease.id in self.running:
-            self._give_up(self.running[lease.id])  # lost, then claimed again here before its handler had stopped
-        run = Running(lease, task)
-        self.running[lease.id] = run
+        run = self._enter(lease, task, claimed_at)
         if task.run_in == "process":
             work = self._run_in_process(run)
         elif task.is_async:
@@ -187,15 +186,58 @@ class Runner:
             work = self._run_in_thread(run)
         run.job = aio.start(self._loop, work, self._context.copy())
 
+    def _enter(self, lease: Lease, task: AnyTask, claimed_at: float) -> Running:
+        if lease.id in self.running:
+            self._give_up(self.running[lease.id])  # lost, then claimed again here before its handler had stopped
+        run = self.running[lease.id] = Running(lease, task, claimed_at)
+        return run
+
+    def _set_apart(self, lease: Lease, claimed_at: float) -> None:
+        put_off = self._suspects.add(lease, claimed_at)
+        if put_off is not None:
+            self._decide(lease, put_off)
+
+    def _fill_apart(self) -> int:
+        """Start jobs that have crashed before, each in a process of its own, whatever kind of handler it has."""
+        started = 0
+        while (one := self._suspects.next()) is not None:
+            lease, claimed_at = one
+            run = self._enter(lease, self._tasks[lease.kind], claimed_at)
+            run.alone = True
+            self._suspects.running += 1
+            run.job = aio.start(self._loop, self._run_in_process(run), self._context.copy())
+            started += 1
+        return started
+
+    def _may_start(self, run: Running) -> bool:
+        """False if it is too late for that: then the job has its outcome."""
+        lease = run.lease
+        if lease.start_in_s is not None or lease.deadline_in_s is not None:
+            late = overdue(lease, time.monotonic() - run.claimed_at)
+            if late is not None:
+                if self._end(run):
+                    self._decide(lease, late)
+                return False
+        return True
+
+    def _begin(self, run: Running) -> bool:
+        """Note that its handler starts now in this process. False if it is too late for that."""
+        if not self._may_start(run):
+            return False
+        if self._journal is not None:
+            run.slot = self._journal.start(run.lease)
+        self._start_timer(run)
+        return True
+
     # -- the three ways to run --------------------------------------------------------------------
 
     async def _run_async(self, run: Running) -> None:
         lease, task = run.lease, run.task
         function: Callable[..., Awaitable[object]] = task.function  # type: ignore[assignment] # task.is_async says so
         try:
+            if not self._begin(run):
+                return
             arguments = task.decode(lease.args)
-            if lease.timeout_s is not None:
-                self._start_timer(run, lease.timeout_s)
             if task.wants_context:
                 returned = await function(Context(lease, self._port, self.state), **arguments)
             else:
@@ -208,11 +250,11 @@ class Runner:
     async def _run_in_thread(self, run: Running) -> None:
         lease, task = run.lease, run.task
         try:
-            arguments = task.decode(lease.args)
             await self._thread_slots.acquire()
             try:
-                if lease.timeout_s is not None:
-                    self._start_timer(run, lease.timeout_s)
+                if not self._begin(run):
+                    return
+                arguments = task.decode(lease.args)
                 positional = (Context(lease, self._port, self.state),) if task.wants_context else ()
                 function = functools.partial(task.function, *positional, **arguments)
                 run.call = self._threads.start(function, contextvars.copy_context())
@@ -230,18 +272,48 @@ class Runner:
     async def _run_in_process(self, run: Running) -> None:
         lease = run.lease
         try:
-            started = None if lease.timeout_s is None else functools.partial(self._start_timer, run, lease.timeout_s)
-            outcome = await self._processes.run(run.task, lease, port=self._port, started=started)
+            if run.alone:
+                done = await self._converse(run)
+            else:
+                async with self._process_slots:
+                    done = await self._converse(run)
         except BaseException as error:
             self._finish(run, None, error)
-        else:
-            if self._end(run):  # the process has judged it: it has the classes of its exceptions
-                self._decide(lease, outcome)
+            return
+        if done is None:
+            return
+        if run.stop.spoils and done.stop != run.stop.name:
+            self._finish(run, None, None)  # it came to its end before it heard that this does not count any more
+        elif self._end(run):
+            self._decide(lease, done.outcome)  # the process has judged it: it has the classes of its exceptions
+
+    async def _converse(self, run: Running) -> wire.Done | None:
+        if not self._may_start(run):
+            return None
+        return await self._processes.run(
+            run.task,
+            run.lease,
+            port=self._port,
+            claimed_at=run.claimed_at,
+            started=functools.partial(self._started_in, run),
+            alone=run.alone,
+        )
+
+    def _started_in(self, run: Running, child: HandlerProcess) -> None:
+        run.child = child
+        self._start_timer(run)
 
     # -- interruptions ----------------------------------------------------------------------------
 
-    def _start_timer(self, run: Running, timeout_s: float) -> None:
-        run.timer = self._loop.call_later(timeout_s, self._interrupt, run, Stop.TIMEOUT)
+    def _start_timer(self, run: Running) -> None:
+        lease = run.lease
+        if lease.deadline_in_s is not None:
+            left_s = max(0.0, run.claimed_at + lease.deadline_in_s - time.monotonic())
+            if lease.timeout_s is None or left_s < lease.timeout_s:
+                run.timer = self._loop.call_later(left_s, self._interrupt, run, Stop.DEADLINE)
+                return
+        if lease.timeout_s is not None:
+            run.timer = self._loop.call_later(lease.timeout_s, self._interrupt, run, Stop.TIMEOUT)
 
     def _interrupt(self, run: Running, stop: Stop) -> None:
         if run.decided or run.stop is not Stop.NONE:
@@ -249,24 +321,33 @@ class Runner:
         run.stop = stop
         if run.timer is not None:
             run.timer.cancel()
-        run.timer = self._loop.call_later(self._hang_s, self._give_up, run)
-        if run.job is not None and run.call is None:
+        run.timer = self._loop.call_later(self._settings.cancel_grace_s, self._give_up, run)
+        if run.child is not None:
+            run.child.halt(run.lease, stop.name)
+        elif run.job is not None and run.call is None:
             run.job.cancel()  # a thread cannot be interrupted: its handler looks at ctx.cancelled
 
     def _give_up(self, run: Running) -> None:
         """Stop waiting for a handler that was told to stop and goes on. Its slot is free, its outcome is decided."""
         if run.decided:
             return
-        stack = run.call.stack() if run.call is not None else _stack(run.job)
-        log.error("abandon", job_id=run.lease.id, kind=run.lease.kind, stop=run.stop.name.lower(), stack=stack)
-        self._finish(run, None, HandlerHung(f"still running {self._hang_s:g} s after it was told to stop\n{stack}"))
+        told = {"job_id": run.lease.id, "kind": run.lease.kind, "stop": run.stop.name.lower()}
+        hung = f"still running {self._settings.cancel_grace_s:g} s after it was told to stop"
+        if run.child is not None and run.job is not None:
+            log.error("kill", **told, process=run.child.pid)
+            self._finish(run, None, HandlerHung(f"{hung}; its process was killed"))
+            run.job.cancel()  # kills it
+            return
+        stack = run.stack()
+        log.error("abandon", **told, stack=stack)
+        self._finish(run, None, HandlerHung(f"{hung}\n{stack}"))
         if run.job is not None and not run.job.done():
             self.hung.add(run)
             run.job.add_done_callback(lambda _: self.hung.discard(run))
         if run.call is not None and self._threads.give_up(run.call):
             run.gave_slot = True
             self._thread_slots.release()
-        if len(self.hung) >= self._settings.concurrency:
+        if len(self.hung) >= self._hung_max:
             self._crowded()
 
     def cancel(self, held: Iterable[Held]) -> None:
@@ -281,7 +362,8 @@ class Runner:
             return
         log.warning("lose", jobs=len(held), job_ids=[one.ref.id for one in held[:10]])
         lost = {(one.ref.id, one.fence) for one in held}
-        self._waiting = deque(lease for lease in self._waiting if (lease.id, lease.fence) not in lost)
+        self._waiting = deque(one for one in self._waiting if (one[0].id, one[0].fence) not in lost)
+        self._suspects.drop(lost)
         for run in self._find(held):
             self._interrupt(run, Stop.HAND_BACK)
         self._take_turn_soon()
@@ -295,11 +377,12 @@ class Runner:
 
     def hand_back_waiting(self) -> int:
         """Give back what has not started, and tell how many."""
-        waiting, self._waiting = self._waiting, deque()
-        for lease in waiting:
+        leases = [lease for lease, _ in self._waiting] + self._suspects.drain()
+        self._waiting.clear()
+        for lease in leases:
             self._hand_back(lease)
         self._take_turn_soon()
-        return len(waiting)
+        return len(leases)
 
     def hand_back_running(self) -> int:
         """Tell all handlers to stop because their jobs are given back, and tell how many."""
@@ -318,7 +401,7 @@ class Runner:
         """List all leases for a beat, with the progress that is new."""
         return (
             *(Held(run.lease.ref, run.lease.fence, run.progress) for run in self.running.values()),
-            *(Held(lease.ref, lease.fence) for lease in self._waiting),
+            *(Held(lease.ref, lease.fence) for lease, _ in (*self._waiting, *self._suspects.waiting)),
         )
 
     def progress_sent(self, held: Iterable[Held]) -> None:
@@ -331,6 +414,7 @@ class Runner:
 
     async def close(self) -> None:
         """End the executors. Idempotent."""
+        self._reporter.close()
         self._threads.close()
         await self._processes.close()
 
@@ -348,6 +432,7 @@ class Runner:
             policy=task.retry,
             stop=run.stop,
             random01=self._random01() if raised is not None else 0.5,
+            since_claim_s=time.monotonic() - run.claimed_at,
         )
         self._decide(lease, outcome)
 
@@ -358,6 +443,10 @@ class Runner:
         run.decided = True
         if run.timer is not None:
             run.timer.cancel()
+        if run.slot != NO_SLOT and self._journal is not None:
+            self._journal.end(run.slot)
+        if run.alone:
+            self._suspects.running -= 1
         del self.running[run.lease.id]
         return True
 
@@ -367,23 +456,9 @@ class Runner:
     def _decide(self, lease: Lease, outcome: Outcome) -> None:
         settlement = Settlement(lease.ref, lease.fence, outcome)
         if outcome is not COMPLETE and type(outcome) is not Complete:
-            report(lease, outcome)
+            self._reporter.report(lease, outcome)
             self._returns(settlement)
         self._settle(settlement)
         self.finished += 1
         if not self._turn_due:
             self._take_turn_soon()
-
-
-def _stack(job: asyncio.Task[None] | None) -> str:
-    if job is None:
-        return ""
-    frames: list[str] = []
-    awaited: object = job.get_coro()
-    while awaited is not None and len(frames) < 40:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
-        if frame is None:
-            break
-        frames.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}\n')
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return "".join(frames)

@@ -25,6 +25,11 @@ MAX_ATTEMPTS_MAX, MAX_ATTEMPTS_DEFAULT = 100_000, 20
 MAX_CRASHES_MAX, MAX_CRASHES_DEFAULT = 1_000, 3
 TIMEOUT_S_MIN, TIMEOUT_S_MAX = 0.001, 30 * 86_400.0
 DELAY_S_MAX = 10 * 366 * 86_400.0
+DEADLINE_S_MIN, DEADLINE_S_MAX = 0.001, 10 * 366 * 86_400.0
+"""Of ``schedule_to_start_s`` and ``deadline_s``."""
+RETRY_FACTOR_MAX = 100.0
+RETRY_DELAYS_MAX = 100
+"""Delays in the list of a retry policy."""
 WINDOW_S_MAX = 10 * 366 * 86_400.0
 INSTANT_MIN = datetime(2000, 1, 1, tzinfo=UTC)
 INSTANT_MAX = datetime(2200, 1, 1, tzinfo=UTC)

@@ -88,6 +88,8 @@ class GoQueue:
         max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT,
         max_crashes: int = limits.MAX_CRASHES_DEFAULT,
         timeout_s: float | None = None,
+        schedule_to_start_s: float | None = None,
+        deadline_s: float | None = None,
         retry: RetryPolicy | None = None,
         run_in: RunIn = "auto",
         unique: Unique | bool | str | None = None,
@@ -105,6 +107,8 @@ class GoQueue:
         max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT,
         max_crashes: int = limits.MAX_CRASHES_DEFAULT,
         timeout_s: float | None = None,
+        schedule_to_start_s: float | None = None,
+        deadline_s: float | None = None,
         retry: RetryPolicy | None = None,
         run_in: RunIn = "auto",
         unique: Unique | bool | str | None = None,
@@ -113,6 +117,8 @@ class GoQueue:
     ) -> object:
         """Make a function a task: ``@app.task`` or ``@app.task(queue=…, …)``. Its kind is its name or ``kind``.
 
+        ``timeout_s`` is for one attempt, ``schedule_to_start_s`` for the wait of a due job until it is started,
+        ``deadline_s`` for all of it, from the enqueue to the end. ``retry`` says when failed attempts are repeated.
         Raises `DuplicateTask` for a kind that is taken and `DefinitionError` for what cannot be a task.
         """
         options = TaskOptions(
@@ -121,6 +127,8 @@ class GoQueue:
             max_attempts=max_attempts,
             max_crashes=max_crashes,
             timeout_s=timeout_s,
+            schedule_to_start_s=schedule_to_start_s,
+            deadline_s=deadline_s,
             retry=self.retry if retry is None else retry,
             run_in=run_in,
             unique=unique,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -26,6 +28,9 @@ T = TypeVar("T")
 
 in_handler: ContextVar[bool] = ContextVar("goqueue_in_handler", default=False)
 """True while a handler runs in this context. The engine sets it; ``Job.result()`` reads it to refuse a deadlock."""
+
+LOOK_S: Final = 0.05
+"""`Context.wait` looks this often whether the handler shall stop."""
 
 _meta_decoder = msgspec.json.Decoder(dict[str, str])
 
@@ -127,9 +132,30 @@ class Context(Generic[State]):
     def cancelled(self) -> bool:
         """Whether somebody wants this job cancelled, or the lease is lost: what it does further is for nothing.
 
-        An async handler is also sent ``CancelledError``; a plain function has to look here.
+        True as well when the time of this attempt, or of the job, is over, or the worker has to stop. An async handler
+        is also sent ``CancelledError``; a plain function has to look here, or to wait with `wait`.
         """
         return self._port.cancelled(self._lease)
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``asyncio.CancelledError``, as an async handler is sent, if the handler shall stop."""
+        if self.cancelled:
+            raise asyncio.CancelledError(f"job {self.job_id} shall stop")
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep in a plain function; return early, and True, when the handler shall stop.
+
+        An async handler awaits ``asyncio.sleep`` instead, which the ``CancelledError`` ends.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("ctx.wait is for plain functions, which have a thread: await asyncio.sleep instead")
+        until = time.monotonic() + seconds
+        while not self.cancelled:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(left_s, LOOK_S))
+        return True
 
     def progress(self, value: object) -> None:
         """Say how far the job is: any JSON value of at most 4,096 bytes. Travels with the worker's next beat.

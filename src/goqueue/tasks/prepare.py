@@ -16,8 +16,11 @@ import msgspec
 
 from goqueue.model import limits
 from goqueue.model.errors import InvalidJob
+from goqueue.model.job import OnConflict
+from goqueue.model.retry import RetryDelays
 from goqueue.model.state import FINAL_STATES
 from goqueue.tasks.codec import canonical, check_json
+from goqueue.tasks.retry import RETRY_AFTER_MAX_S, RetryPolicy, numbers_of, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +62,20 @@ def prepare(job: NewJob[R], tenant: str | None = None) -> NewJob[R]:
     if job.timeout_s is not None:
         _number(job.timeout_s, "/timeout_s", limits.TIMEOUT_S_MIN, limits.TIMEOUT_S_MAX)
     _time(job)
+    if job.schedule_to_start_s is not None:
+        _number(job.schedule_to_start_s, "/schedule_to_start_s", limits.DEADLINE_S_MIN, limits.DEADLINE_S_MAX)
+    if job.deadline_s is not None:
+        _number(job.deadline_s, "/deadline_s", limits.DEADLINE_S_MIN, limits.DEADLINE_S_MAX)
+        if job.delay_s is not None and job.delay_s >= job.deadline_s:
+            raise InvalidJob(f"must be longer than the delay of {job.delay_s:g} s before it starts", "/deadline_s")
     check_json(job.args, "/args", limits.ARGS_BYTES_MAX, must_be_object=True)
     if job.tags:
         _tags(job.tags)
     if job.meta:
         _meta(job.meta)
     changed: dict[str, object] = {}
+    if job.retry is not None:
+        changed["retry"] = _retry(job.retry)
     if job.unique is not None:
         _unique(job.unique)
         changed["unique"] = msgspec.structs.replace(job.unique, digest=unique_digest(job))
@@ -144,6 +155,22 @@ def _time(job: NewJob[R]) -> None:
             raise InvalidJob(f"must be between {limits.INSTANT_MIN:%Y} and {limits.INSTANT_MAX:%Y}", "/run_at")
 
 
+def _retry(delays: RetryDelays) -> RetryDelays:
+    """Only numbers travel with a job: classes of exceptions are known where its task is."""
+    if isinstance(delays, RetryPolicy):
+        if delays.has_rules or delays.retry_after_max_s != RETRY_AFTER_MAX_S:
+            raise InvalidJob(
+                "takes only numbers: put what it says about exceptions (on, no_retry_on, retry_after_max_s) on the"
+                " task, @app.task(retry=...), where it stays in force",
+                "/retry",
+            )
+    elif not isinstance(delays, RetryDelays):
+        raise InvalidJob("must be a RetryPolicy", "/retry")
+    if (problem := problem_of(delays)) is not None:
+        raise InvalidJob(problem[1], f"/retry/{problem[0]}")
+    return numbers_of(delays)
+
+
 def _tags(tags: tuple[str, ...]) -> None:
     if len(tags) > limits.TAGS_MAX:
         raise InvalidJob(f"must have at most {limits.TAGS_MAX} tags", "/tags")
@@ -170,6 +197,10 @@ def _unique(unique: Unique) -> None:
             raise InvalidJob(
                 "may only add completed, cancelled or dead: the other states always hold", f"/unique/final_states/{i}"
             )
+    if unique.until_started and unique.final_states:
+        raise InvalidJob("goes with no final_states: the key is free once the job has started", "/unique/until_started")
+    if unique.keep_run_at and unique.on_conflict != OnConflict.REPLACE:
+        raise InvalidJob("needs on_conflict replace: nothing else would change run_at", "/unique/keep_run_at")
     if unique.window_s is not None:
         if not unique.final_states:
             raise InvalidJob("needs final_states: it is how long a final state holds the key", "/unique/window_s")

@@ -1,56 +1,62 @@
-"""When the next attempt starts: pure arithmetic, with the random number as an argument."""
+"""`RetryPolicy`: when the next attempt starts, and after which errors there is one. Chance is an argument."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError
+from goqueue.model.retry import Jitter as Jitter
+from goqueue.model.retry import RetryDelays
+from goqueue.tasks.retry_after import asked_for_s
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+RETRY_AFTER_MAX_S: Final = 86_400.0
+"""Who answers "come back in a year" is believed for a day, unless a policy says otherwise."""
+
+_NUMBERS: Final = RetryDelays.__struct_fields__
 
 
-class Jitter(StrEnum):
-    """How much of a delay is left to chance, so that jobs that failed together do not come back together.
-
-    The names are those of "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
-    """
-
-    FULL = "full"
-    """Anything between 0 and the delay."""
-    EQUAL = "equal"
-    """Half of the delay, and anything up to the other half."""
-    NONE = "none"
-
-
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
     """How long a failed job waits, and which errors are not worth another attempt.
 
     The default waits 2 s, 4 s, 8 s … up to an hour, half of it by chance: 20 attempts take about 8 hours.
+    The numbers of `RetryDelays` can also be given to a single job; what is said here about exceptions is the task's.
     """
 
-    base_s: float = 2.0
-    factor: float = 2.0
-    cap_s: float = 3600.0
-    jitter: Jitter = Jitter.EQUAL
-    delays_s: tuple[float, ...] = ()
-    """If not empty: the delays themselves, the last one again and again; base, factor and cap do not count."""
     no_retry_on: tuple[type[BaseException], ...] = ()
     """An error of these types makes the job dead at once."""
+    rules: tuple[tuple[type[BaseException], RetryPolicy], ...] = ()
+    """Other delays for some types of errors; `on` adds to them. Of all types named in ``rules`` and ``no_retry_on``
+    the most specific one decides: the first in the error's ``__mro__``."""
+    retry_after_max_s: float = RETRY_AFTER_MAX_S
+    """When an error says after which time to come back (``Retry-After``), and that is later than the policy's own
+    delay, it is obeyed up to this many seconds; 0: never. See `goqueue.tasks.retry_after`."""
 
     def __post_init__(self) -> None:
-        """Refuse what could not be computed with."""
-        _in_range("base_s", self.base_s, 0, limits.DELAY_S_MAX)
-        _in_range("cap_s", self.cap_s, 0, limits.DELAY_S_MAX)
-        _in_range("factor", self.factor, 1, 100)
-        for delay_s in self.delays_s:
-            _in_range("delays_s", delay_s, 0, limits.DELAY_S_MAX)
-        for cls in self.no_retry_on:
-            _exception_class(cls)
+        """Refuse what could not be computed with, or would mean two things."""
+        if (problem := problem_of(self)) is not None:
+            raise DefinitionError(f"retry: {problem[0]} {problem[1]}")
+        if not _within(self.retry_after_max_s, 0, limits.DELAY_S_MAX):
+            raise DefinitionError(
+                f"retry: retry_after_max_s must be from 0 to {limits.DELAY_S_MAX:g}, is {self.retry_after_max_s!r}"
+            )
+        named: set[type[BaseException]] = set()
+        for cls in (*self.no_retry_on, *(cls for cls, _ in self.rules)):
+            if not _is_exception_class(cls):
+                raise DefinitionError(f"retry: no_retry_on and on take exception classes, not {cls!r}")
+            if cls in named:
+                raise DefinitionError(f"retry: {cls.__qualname__} is named twice")
+            named.add(cls)
+        for cls, policy in self.rules:
+            if not isinstance(policy, RetryPolicy):
+                raise DefinitionError(f"retry: on {cls.__qualname__} takes a RetryPolicy, not {policy!r}")
+            if policy.has_rules:
+                raise DefinitionError(f"retry: the policy on {cls.__qualname__} has rules of its own: put them here")
 
     @classmethod
     def exponential(
@@ -61,60 +67,154 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         cap_s: float = 3600.0,
         jitter: Jitter = Jitter.EQUAL,
         no_retry_on: Sequence[type[BaseException]] = (),
+        on: Mapping[type[BaseException], RetryPolicy] | None = None,
+        retry_for_s: float | None = None,
+        retry_after_max_s: float = RETRY_AFTER_MAX_S,
     ) -> RetryPolicy:
         """Wait ``base_s``, then ``factor`` times as long each time, at most ``cap_s``."""
-        return cls(base_s=base_s, factor=factor, cap_s=cap_s, jitter=Jitter(jitter), no_retry_on=tuple(no_retry_on))
+        return cls(
+            base_s=base_s,
+            factor=factor,
+            cap_s=cap_s,
+            jitter=Jitter(jitter),
+            no_retry_on=tuple(no_retry_on),
+            rules=tuple((on or {}).items()),
+            retry_for_s=retry_for_s,
+            retry_after_max_s=retry_after_max_s,
+        )
 
     @classmethod
     def fixed(
-        cls, delay_s: float, *, jitter: Jitter = Jitter.NONE, no_retry_on: Sequence[type[BaseException]] = ()
+        cls,
+        delay_s: float,
+        *,
+        jitter: Jitter = Jitter.NONE,
+        no_retry_on: Sequence[type[BaseException]] = (),
+        on: Mapping[type[BaseException], RetryPolicy] | None = None,
+        retry_for_s: float | None = None,
+        retry_after_max_s: float = RETRY_AFTER_MAX_S,
     ) -> RetryPolicy:
         """Wait the same time after each attempt."""
-        return cls(delays_s=(delay_s,), jitter=Jitter(jitter), no_retry_on=tuple(no_retry_on))
+        return cls(
+            delays_s=(delay_s,),
+            jitter=Jitter(jitter),
+            no_retry_on=tuple(no_retry_on),
+            rules=tuple((on or {}).items()),
+            retry_for_s=retry_for_s,
+            retry_after_max_s=retry_after_max_s,
+        )
 
     @classmethod
     def list(
-        cls, delays_s: Sequence[float], *, jitter: Jitter = Jitter.NONE, no_retry_on: Sequence[type[BaseException]] = ()
+        cls,
+        delays_s: Sequence[float],
+        *,
+        jitter: Jitter = Jitter.NONE,
+        no_retry_on: Sequence[type[BaseException]] = (),
+        on: Mapping[type[BaseException], RetryPolicy] | None = None,
+        retry_for_s: float | None = None,
+        retry_after_max_s: float = RETRY_AFTER_MAX_S,
     ) -> RetryPolicy:
         """Wait these times in turn, and the last one after every further attempt."""
         if not delays_s:
             raise DefinitionError("retry: the list of delays is empty")
-        return cls(delays_s=tuple(delays_s), jitter=Jitter(jitter), no_retry_on=tuple(no_retry_on))
+        return cls(
+            delays_s=tuple(delays_s),
+            jitter=Jitter(jitter),
+            no_retry_on=tuple(no_retry_on),
+            rules=tuple((on or {}).items()),
+            retry_for_s=retry_for_s,
+            retry_after_max_s=retry_after_max_s,
+        )
 
-    def delay_s(self, attempt: int, random01: float) -> float:
-        """Return the seconds from the failure of attempt number ``attempt`` (1 is the first) to the next one.
+    def on(self, error: type[BaseException], policy: RetryPolicy) -> RetryPolicy:
+        """Return a copy that waits as ``policy`` says after errors of this type, and of types below it."""
+        return msgspec.structs.replace(self, rules=(*self.rules, (error, policy)))
 
-        ``random01`` is a number in [0, 1). Cannot overflow, however large ``attempt`` is.
+    @property
+    def has_rules(self) -> bool:
+        """Whether it says something about exceptions, which no single job can carry."""
+        return bool(self.rules or self.no_retry_on)
+
+    def rule(self, error: BaseException) -> RetryPolicy | None:
+        """Return the policy that the most specific type named here gives ``error``; itself if none is named.
+
+        None means that no further attempt is worth it.
         """
-        whole = self._whole(max(attempt, 1))
-        if self.jitter is Jitter.FULL:
-            return whole * random01
-        if self.jitter is Jitter.EQUAL:
-            return whole / 2 + whole / 2 * random01
-        return whole
+        if self.rules or self.no_retry_on:
+            others = dict(self.rules)
+            for cls in type(error).__mro__:
+                if cls in others:
+                    return others[cls]
+                if cls in self.no_retry_on:
+                    return None
+        return self
 
     def retries(self, error: BaseException) -> bool:
         """Tell whether another attempt may help after this error."""
-        return not isinstance(error, self.no_retry_on)
+        return self.rule(error) is not None
 
-    def _whole(self, attempt: int) -> float:
-        if self.delays_s:
-            return self.delays_s[min(attempt, len(self.delays_s)) - 1]
-        try:
-            # As floats: an int factor would be raised to an int of a million digits.
-            return min(self.cap_s, self.base_s * float(self.factor) ** (attempt - 1))
-        except OverflowError:
-            return self.cap_s if self.base_s > 0 else 0.0
+    def wait_s(
+        self, error: BaseException, attempt: int, random01: float, numbers: RetryDelays | None = None
+    ) -> float | None:
+        """Return the seconds from the failure of attempt number ``attempt`` by ``error`` to the next one, or None.
+
+        ``numbers`` are those of the job itself: they stand in for this policy's, its rules about exceptions stay.
+        """
+        rule = self.rule(error)
+        if rule is None:
+            return None
+        own = numbers if rule is self and numbers is not None else rule
+        delay_s = own.delay_s(attempt, random01)
+        obey_s = min(rule.retry_after_max_s, self.retry_after_max_s)
+        if obey_s > 0 and (asked_s := asked_for_s(error)) is not None:
+            delay_s = max(delay_s, min(asked_s, obey_s))
+        return delay_s
+
+    def tried_for_max_s(self, error: BaseException, numbers: RetryDelays | None = None) -> float | None:
+        """Return how long after the first attempt another may start; None: for ever. A rule can only shorten it."""
+        rule = self.rule(error) or self
+        bounds = (rule.retry_for_s, (numbers or self).retry_for_s)
+        return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def _in_range(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise DefinitionError(f"retry: {name} must be from {low:g} to {high:g}, is {value!r}")
+def numbers_of(delays: RetryDelays) -> RetryDelays:
+    """Return only the numbers of a policy: what a job can carry."""
+    values = {name: getattr(delays, name) for name in _NUMBERS}
+    return RetryDelays(**{**values, "delays_s": tuple(delays.delays_s)})
 
 
-def _exception_class(value: object) -> None:
-    if not (isinstance(value, type) and issubclass(value, BaseException)):
-        raise DefinitionError(f"retry: no_retry_on takes exception classes, not {value!r}")
+def problem_of(delays: RetryDelays) -> tuple[str, str] | None:
+    """Return the name of a number that could not be computed with, and what it must be; None if all is well."""
+    for name, low, high in (
+        ("base_s", 0, limits.DELAY_S_MAX),
+        ("cap_s", 0, limits.DELAY_S_MAX),
+        ("factor", 1, limits.RETRY_FACTOR_MAX),
+    ):
+        value = getattr(delays, name)
+        if not _within(value, low, high):
+            return name, f"must be from {low:g} to {high:g}, is {value!r}"
+    jitter: object = delays.jitter
+    if not isinstance(jitter, Jitter):
+        return "jitter", f"must be full, equal or none, is {delays.jitter!r}"
+    listed: object = delays.delays_s
+    if not isinstance(listed, list | tuple) or len(listed) > limits.RETRY_DELAYS_MAX:
+        return "delays_s", f"must be a list of at most {limits.RETRY_DELAYS_MAX}"
+    for delay_s in listed:
+        if not _within(delay_s, 0, limits.DELAY_S_MAX):
+            return "delays_s", f"must be from 0 to {limits.DELAY_S_MAX:g}, has {delay_s!r}"
+    if delays.retry_for_s is not None and not _within(delays.retry_for_s, 0, limits.DELAY_S_MAX):
+        return "retry_for_s", f"must be from 0 to {limits.DELAY_S_MAX:g}, is {delays.retry_for_s!r}"
+    return None
+
+
+def _is_exception_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    # NaN is within nothing.
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 DEFAULT_RETRY = RetryPolicy()

@@ -37,6 +37,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
     max_crashes: int = limits.MAX_CRASHES_DEFAULT
     timeout_s: float | None = None
+    schedule_to_start_s: float | None = None
+    deadline_s: float | None = None
     unique: Unique | bool | str | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, str] = {}
@@ -138,6 +140,8 @@ def _template(kind: str, options: TaskOptions) -> NewJob[R]:
         max_attempts=options.max_attempts,
         max_crashes=options.max_crashes,
         timeout_s=options.timeout_s,
+        schedule_to_start_s=options.schedule_to_start_s,
+        deadline_s=options.deadline_s,
         tags=tuple(options.tags),
         meta=options.meta,
     )

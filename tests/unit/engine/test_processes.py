@@ -13,6 +13,8 @@ from goqueue.engine.worker import Worker
 from goqueue.model.job import NewJob
 from goqueue.model.query import CancelJobs, Filter, Query, Selection
 from goqueue.model.state import JobState
+from goqueue.settings import StoreSettings
+from goqueue.store.memory.store import MemoryStore
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.task import Task
 from tests.unit.engine import process_app as tasks
@@ -21,7 +23,7 @@ from tests.unit.engine.faults import DEADLINE_S, FaultyStore, quick
 
 @pytest.fixture
 def store() -> FaultyStore:
-    return FaultyStore()
+    return FaultyStore(MemoryStore(settings=StoreSettings(crash_delay_s=60.0)))
 
 
 async def run(store: FaultyStore, **settings: object) -> None:
@@ -48,8 +50,8 @@ async def test_a_death_is_told_and_is_one_jobs_alone(store: FaultyStore) -> None
     jobs = await store.jobs(ids)
     assert [job.state for job in jobs if job.kind == "pid"] == [JobState.COMPLETED] * 3
     dead = [job for job in jobs if job.kind != "pid"]
-    assert {(job.state, job.attempt) for job in dead} == {(JobState.RETRYING, 1)}
-    assert {job.errors[0].type for job in dead} == {"goqueue.engine.failure.HandlerDied"}
+    assert {(job.state, job.attempt, job.crashes) for job in dead} == {(JobState.RETRYING, 1, 1)}
+    assert {job.errors[0].type for job in dead} == {"HandlerDied"}
     assert "exit code 7" in dead[0].errors[0].message
     assert "SIGSEGV" in dead[1].errors[0].message
     assert "exit code 0" in dead[2].errors[0].message

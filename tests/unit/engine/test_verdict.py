@@ -199,7 +199,8 @@ def test_laws_of_failure(
             assert attempt < max_attempts
             assert 0 <= outcome.delay_s <= limits.DELAY_S_MAX
         case Dead():
-            assert attempt >= max_attempts
+            assert attempt >= max_attempts or stop is Stop.DEADLINE
+            assert outcome.reason == ("deadline" if stop is Stop.DEADLINE else "attempts")
         case Cancel():
             assert stop is Stop.CANCEL
         case Release():

@@ -1,13 +1,13 @@
-"""The process in which ``run_in="process"`` handlers run: ``python -m goqueue.engine.executors.process_child``.
+"""A process in which handlers run: ``python -m goqueue.engine.executors.process_child``.
 
-One job at a time on the main thread, as CPU-bound code expects. A second thread listens to the worker, and ends the
-process when the worker has gone.
+One job at a time: plain functions on the main thread, as CPU-bound code expects, async ones on the loop of
+`goqueue.engine.executors.home`. Another thread listens to the worker, and ends the process when the worker has gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import contextvars
 import os
 import queue
 import random
@@ -15,30 +15,65 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import msgspec
 
 from goqueue.engine.executors import wire
+from goqueue.engine.executors.home import Home
+from goqueue.engine.executors.memory import resident_bytes
 from goqueue.engine.verdict import Stop, verdict
 from goqueue.model import errors
-from goqueue.model.errors import DefinitionError, GoQueueError, StoreUnavailable
+from goqueue.model.errors import GoQueueError, StoreUnavailable
 from goqueue.tasks.context import Context, in_handler
 from goqueue.tasks.retry import DEFAULT_RETRY
-from goqueue.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from goqueue.model.job import NewJob
     from goqueue.model.lease import Lease
-    from goqueue.model.outcome import Outcome
     from goqueue.model.query import Enqueued
+    from goqueue.tasks.task import Task
 
 T = TypeVar("T")
 
 REPLY_S: Final = 60.0
 """The worker answers within its store's own deadline, which is shorter."""
+LEAVE_S: Final = 3.0
+"""When the worker has gone, the lifespan has this long to end."""
+
+
+class Halts:
+    """What the worker has said about stopping: of one job, the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._job = ("", 0)
+        self._stop = Stop.NONE
+        self._cancel: Callable[[], object] | None = None
+
+    def hear(self, halt: wire.Halt) -> None:
+        """Note that a job shall stop, and interrupt it if it runs on the loop."""
+        with self._lock:
+            self._job, self._stop = (halt.id, halt.fence), Stop[halt.stop]
+            cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def of(self, lease: Lease) -> Stop:
+        """Return why this job shall stop."""
+        with self._lock:
+            return self._stop if self._job == (lease.id, lease.fence) else Stop.NONE
+
+    def interrupt_with(self, lease: Lease, cancel: Callable[[], object] | None) -> None:
+        """Say how to interrupt the job that runs now; at once if it shall stop already. None: it has ended."""
+        with self._lock:
+            late = cancel is not None and self._job == (lease.id, lease.fence)
+            self._cancel = None if late else cancel
+        if late and cancel is not None:
+            cancel()
 
 
 class Line:
@@ -47,8 +82,11 @@ class Line:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self.jobs: queue.SimpleQueue[wire.Run] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[wire.Run | None] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[wire.EnqueueReply] = queue.SimpleQueue()
+        self.halts = Halts()
+        self.busy = False
+        self.left = threading.Event()
 
     def send(self, message: wire.ToWorker) -> None:
         with self._lock:
@@ -67,11 +105,16 @@ class Line:
                 match self.receive():
                     case wire.Run() as job:
                         self.jobs.put(job)
+                    case wire.Halt() as halt:
+                        self.halts.hear(halt)
                     case wire.EnqueueReply() as reply:
                         self.replies.put(reply)
                     case wire.Hello():
                         pass
         except (EOFError, OSError):
+            self.jobs.put(None)
+            if not self.busy:
+                self.left.wait(LEAVE_S)
             sys.stdout.flush()
             os._exit(0)
         except wire.TooLong as error:
@@ -91,24 +134,30 @@ class Line:
 
 
 class LinePort:
-    """What `Context` needs, over the connection to the worker. A job that is cancelled is killed, never asked."""
+    """What `Context` needs, over the connection to the worker."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, home: Home) -> None:
         self._line = line
+        self._home = home
         self._lock = threading.Lock()
+        self.lease: Lease | None = None
+        """Of the job that runs now. A thread or task that an earlier one has left behind must not speak for it."""
 
-    def cancelled(self, lease: Lease) -> bool:  # noqa: ARG002  see the class
-        return False
+    def cancelled(self, lease: Lease) -> bool:
+        return lease is not self.lease or self._line.halts.of(lease) is not Stop.NONE
 
-    def progress(self, lease: Lease, value: bytes) -> None:  # noqa: ARG002  the worker knows which job this process has
-        self._line.send(wire.Progress(value))
+    def progress(self, lease: Lease, value: bytes) -> None:
+        if lease is self.lease:
+            self._line.send(wire.Progress(value))
 
-    async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:  # noqa: ARG002
+    async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
+        if lease is not self.lease:
+            raise errors.LeaseLost("this attempt has ended")
         plain = [msgspec.structs.replace(job, returns=None) for job in jobs]
         return await asyncio.to_thread(self._ask, plain)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
-        return asyncio.run(work)
+        return self._home.run(work)
 
     def _ask(self, jobs: list[NewJob[object]]) -> list[Enqueued]:
         with self._lock:
@@ -129,39 +178,94 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     line = Line(socket.socket(fileno=int(os.environ.pop(wire.FD_VARIABLE))))
     hello = line.receive()
+    ref = ""
     if isinstance(hello, wire.Hello):
         sys.path[:] = hello.sys_path
+        ref = hello.app
     threading.Thread(target=line.listen, name="goqueue-line", daemon=True).start()
-    port = LinePort(line)
-    in_handler.set(True)
-    while True:
-        job = line.jobs.get()
+    home = Home(ref)
+    worker = _Worker(line, home)
+    worker.enter()
+    while (job := line.jobs.get()) is not None:
+        line.busy = True
         line.send(wire.Started())
-        line.send(wire.Done(_attempt(job, port)))
-
-
-def _attempt(job: wire.Run, port: LinePort) -> Outcome:
-    task: Task[..., object] | None = None
-    returned: object = None
-    raised: BaseException | None = None
+        line.send(worker.attempt(job))
+        line.busy = False
     try:
-        task = _find(job.module, job.name)
-        arguments = task.decode(job.lease.args)
-        positional = (Context(job.lease, port, None),) if task.wants_context else ()
-        returned = task.function(*positional, **arguments)
-        if task.is_async:
-            returned = asyncio.run(cast("Coroutine[object, object, object]", returned))
-    except BaseException as error:
-        raised = error
-    return verdict(
-        returned,
-        raised,
-        lease=job.lease,
-        task=task or _NO_TASK,
-        policy=task.retry if task is not None else DEFAULT_RETRY,
-        stop=Stop.NONE,
-        random01=random.random(),  # noqa: S311  jitter, not a secret
-    )
+        home.leave()
+    finally:
+        line.left.set()
+
+
+class _Worker:
+    """Runs one job after the other."""
+
+    def __init__(self, line: Line, home: Home) -> None:
+        self._halts = line.halts
+        self._home = home
+        self._port = LinePort(line, home)
+        self._broken: BaseException | None = None
+
+    def enter(self) -> None:
+        """Start the application. If that fails, the first job says how, and is the last."""
+        try:
+            self._home.enter()
+        except BaseException as error:
+            self._broken = error
+
+    def attempt(self, job: wire.Run) -> wire.Done:
+        """Run one job and judge it."""
+        began_at, lease = time.monotonic(), job.lease
+        self._port.lease = lease
+        task: Task[..., object] | None = None
+        returned: object = None
+        raised = self._broken
+        if raised is None:
+            try:
+                task = self._home.task(job)
+                returned = contextvars.copy_context().run(self._call, task, lease)
+            except BaseException as error:
+                raised = error
+        self._port.lease = None
+        stop = self._halts.of(lease)
+        outcome = verdict(
+            returned,
+            raised,
+            lease=lease,
+            task=task or _NO_TASK,
+            policy=task.retry if task is not None else DEFAULT_RETRY,
+            stop=stop,
+            random01=random.random(),  # noqa: S311  jitter, not a secret
+            since_claim_s=job.since_claim_s + time.monotonic() - began_at,
+        )
+        return wire.Done(outcome, stop.name, resident_bytes(), last=self._broken is not None)
+
+    def _call(self, task: Task[..., object], lease: Lease) -> object:
+        in_handler.set(True)
+        arguments = task.decode(lease.args)
+        positional = (Context(lease, self._port, self._home.state),) if task.wants_context else ()
+        made = task.function(*positional, **arguments)
+        if not task.is_async:
+            return made
+        work = self._on_loop(cast("Coroutine[object, object, object]", made), lease)
+        returned, raised = self._home.submit(work).result()
+        if raised is not None:
+            raise raised
+        return returned
+
+    async def _on_loop(
+        self, work: Coroutine[object, object, object], lease: Lease
+    ) -> tuple[object, BaseException | None]:
+        """Catch all that it raises: a `SystemExit` in a task would end the loop."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            if task is not None:
+                self._halts.interrupt_with(lease, lambda: loop.call_soon_threadsafe(task.cancel))
+            return await work, None
+        except BaseException as error:
+            return None, error
+        finally:
+            self._halts.interrupt_with(lease, None)
 
 
 class _NoTask:
@@ -170,18 +274,6 @@ class _NoTask:
 
 
 _NO_TASK: Final = _NoTask()
-
-
-def _find(module: str, name: str) -> Task[..., object]:
-    """Import the task again. Its decorator has replaced the function under the function's own name."""
-    if "<locals>" in name or module == "__main__":
-        raise DefinitionError(f"{module}.{name}: run_in='process' needs a function at the top of an importable module")
-    found: object = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    if not isinstance(found, Task):
-        raise DefinitionError(f"{module}.{name} is not a task: keep what its decorator returns under its name")
-    return found
 
 
 def _error(reply: wire.EnqueueReply) -> GoQueueError:

@@ -24,17 +24,28 @@ class TooLong(Exception):
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """The first message to a new process: where the worker finds its modules."""
+    """The first message to a new process: where the worker finds its modules, and its application if that is known."""
 
     sys_path: list[str]
+    app: str = ""
+    """``module:attribute``; empty: there is no lifespan, and tasks are found in their own modules."""
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
-    """Run this job with the task that the module has under that name."""
+    """Run this job with the application's task of its kind, or with the task that the module has under that name."""
 
     module: str
     name: str
     lease: Lease
+    since_claim_s: float = 0.0
+
+
+class Halt(msgspec.Struct, frozen=True, tag="halt"):
+    """The job that it runs shall stop. ``stop`` is the name of a `goqueue.engine.verdict.Stop`."""
+
+    id: str
+    fence: int
+    stop: str
 
 
 class EnqueueReply(msgspec.Struct, frozen=True, tag="enqueue_reply"):
@@ -62,12 +73,16 @@ class Enqueue(msgspec.Struct, frozen=True, tag="enqueue"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The attempt has ended like this."""
+    """The attempt has ended like this, as judged when ``stop`` was known."""
 
     outcome: Outcome
+    stop: str = "NONE"
+    resident_bytes: int = 0
+    last: bool = False
+    """This process takes no further job: its application would not start."""
 
 
-ToHandler: TypeAlias = Hello | Run | EnqueueReply
+ToHandler: TypeAlias = Hello | Run | Halt | EnqueueReply
 ToWorker: TypeAlias = Started | Progress | Enqueue | Done
 
 encode: Final = msgspec.msgpack.Encoder().encode
