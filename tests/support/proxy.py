@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -41,6 +42,8 @@ class Where(Enum):
     """It is passed on and answered, and the answer is dropped: it has happened."""
     AT_ONCE = auto()
     """It is passed on, and both sides are reset at that instant: nobody knows."""
+    SILENT = auto()
+    """It is passed on, and its answer never arrives: no reset either."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,20 @@ class Trip:
     statements: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """One statement, and the message that carries its parameters."""
+
+    sql: bytes
+    carrier: bytes = b""
+
+
 @dataclass
 class _Cut:
-    matches: Callable[[bytes], bool]
+    matches: Callable[[_Sent], bool]
     where: Where
     left: int
+    then_hole: bool
     done: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
 
@@ -78,6 +90,8 @@ class Proxy:
         self._to_server = asyncio.Event()
         self._to_client = asyncio.Event()
         self._cuts: deque[_Cut] = deque()
+        self.refusing = False
+        """Whether new connections are reset at once, as by a host on which nobody listens."""
         self.delay_s = 0.0
         """Added to each piece of data, in both directions."""
         self.connections = 0
@@ -127,10 +141,19 @@ class Proxy:
         """Reset all connections, at both ends; how many there were."""
         return self._call(self._reset_all())
 
-    def cut(self, *words: str, where: Where, times: int = 1) -> None:
-        """Cut the next connections that commit a statement which contains all ``words``."""
+    def cut(self, *words: str, where: Where, about: str = "", times: int = 1, then_hole: bool = False) -> None:
+        """Cut the next connections that commit a statement which contains all ``words``.
+
+        ``about``: and has this id of a job among its parameters. ``then_hole``: and from that very instant deliver
+        nothing, to anybody, until `heal`.
+        """
         wanted = [word.encode() for word in words]
-        self._cuts.append(_Cut(lambda sql: all(word in sql for word in wanted), where, times))
+        ids = (about.encode(), uuid.UUID(about).bytes) if about else (b"",)
+
+        def matches(sent: _Sent) -> bool:
+            return all(word in sent.sql for word in wanted) and any(id in sent.carrier for id in ids)
+
+        self._cuts.append(_Cut(matches, where, times, then_hole))
 
     def wait_for_cut(self, timeout_s: float = 30.0) -> None:
         """Return when the oldest cut that was asked for, and not waited for, has happened for the last time."""
@@ -178,6 +201,8 @@ class Proxy:
         self.connections = len(self._links)
         self.connections_max = max(self.connections_max, self.connections)
         try:
+            if self.refusing:
+                return
             await link.run(self._target.hostname or HOST, self._target.port or 5432)
         except asyncio.CancelledError:
             pass  # only `_stop` cancels
@@ -187,14 +212,17 @@ class Proxy:
             self.connections = len(self._links)
             self._tasks.discard(task)
 
-    def _cut_for(self, statements: list[bytes]) -> _Cut | None:
+    def _cut_for(self, statements: list[_Sent]) -> _Cut | None:
         for cut in self._cuts:
-            if cut.left and any(cut.matches(sql) for sql in statements):
+            if cut.left and any(cut.matches(sent) for sent in statements):
                 cut.left -= 1
                 return cut
         return None
 
     def _cut_done(self, cut: _Cut) -> None:
+        if cut.then_hole:
+            self._to_server.clear()
+            self._to_client.clear()
         if not cut.left:
             cut.done.release()
 
@@ -211,13 +239,14 @@ class _Link:
         self._started = False
         """Whether the start-up packet has passed: from then on messages have a type."""
         self._prepared: dict[bytes, bytes] = {}
-        self._statements: list[bytes] = []
+        self._statements: list[_Sent] = []
         """Since the last time that no transaction was open."""
         self._since_sync: list[bytes] = []
         self._awaited = 0
         """ReadyForQuery messages that the server owes."""
         self._in_transaction = False
         self._cut: _Cut | None = None
+        self._silent = False
 
     async def run(self, host: str, port: int) -> None:
         """Pass on until either side ends."""
@@ -290,17 +319,17 @@ class _Link:
         if cut is None:
             self._server.write(message)
             return False
-        if cut.where is Where.WITHOUT_ANSWER:
+        if cut.where in (Where.WITHOUT_ANSWER, Where.SILENT):
             self._cut = cut  # the other way ends it, when the server has answered
             self._server.write(message)
             return False
         if cut.where is Where.AT_ONCE:
             self._server.write(message)
-        self.reset()
         self._proxy._cut_done(cut)
+        self.reset()
         return True
 
-    def _note(self, message: bytes) -> list[bytes] | None:
+    def _note(self, message: bytes) -> list[_Sent] | None:
         """Note what a message means; the statements that it commits, if it commits."""
         kind = message[:1]
         body = message[5:]
@@ -311,11 +340,11 @@ class _Link:
         elif kind == b"B":
             _, _, rest = body.partition(b"\0")
             sql = self._prepared.get(rest.partition(b"\0")[0], b"")
-            self._statements.append(sql)
+            self._statements.append(_Sent(sql, message))
             self._since_sync.append(sql)
         elif kind == b"Q":
             sql = body.rstrip(b"\0")
-            self._statements.append(sql)
+            self._statements.append(_Sent(sql))
             self._since_sync.append(sql)
         if kind not in (b"Q", b"S") or not self._started:
             return None
@@ -339,10 +368,12 @@ class _Link:
             while data := await reader.read(CHUNK_BYTES):
                 rest = self._hear(rest + data) if self._started else b""
                 if self._cut is not None:
-                    if self._awaited <= 0:
-                        self.reset()
+                    if self._awaited <= 0 and not self._silent:
+                        self._silent = True
                         self._proxy._cut_done(self._cut)
-                        return
+                        if self._cut.where is Where.WITHOUT_ANSWER:
+                            self.reset()
+                            return
                     continue  # not a byte of the answer passes
                 await self._pause(self._proxy._to_client)
                 self._writer.write(data)
