@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from goqueue.model import limits
 from goqueue.model.admin import Duty
 from goqueue.model.job import ErrorInfo, JobRef
-from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Settlement, Snooze
+from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Release, Retry, Settlement, Snooze
 from goqueue.model.query import CancelJobs, DeleteJobs, RetryJobs
 from goqueue.model.state import JobState
 from goqueue.store.conformance.harness import BOOM, TTL_S, json_of, near, new_id, new_job
@@ -24,6 +24,7 @@ ALL: tuple[Outcome, ...] = (
     Cancel("no"),
     Dead(BOOM),
     Release(),
+    Crash(BOOM),
 )
 
 
@@ -257,6 +258,7 @@ class SettleCases:
             JobState.CANCELLED,
             JobState.DEAD,
             JobState.READY,
+            JobState.RETRYING,
         ]
 
     async def test_of_two_outcomes_for_one_lease_in_a_batch_the_first_counts(self, harness: Harness) -> None:

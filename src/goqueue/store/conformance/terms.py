@@ -99,6 +99,14 @@ class TermCases:
         assert (await harness.store.sweep(Duty.ORPHANS, 100, old)).deposed
         assert not (await harness.store.sweep(Duty.ORPHANS, 100, new)).deposed
 
+    async def test_a_term_that_has_lapsed_stays_refused_when_its_leader_comes_back(self, harness: Harness) -> None:
+        old = await _elect(harness)
+        await harness.advance(LONG_S + 60)
+        new = await _elect(harness)
+        assert new.number > old.number
+        assert (await harness.store.sweep(Duty.ORPHANS, 100, old)).deposed
+        assert not (await harness.store.sweep(Duty.ORPHANS, 100, new)).deposed
+
     async def test_a_term_of_another_office_or_holder_is_refused(self, harness: Harness) -> None:
         term = await _elect(harness)
         await harness.store.elect("other", "b", LONG_S)

@@ -101,13 +101,15 @@ def _history(memory: Memory, limit: int) -> Swept:
 def elect(memory: Memory, name: str, holder: str, ttl_s: float) -> Term | None:
     """Lead, go on leading, or resign."""
     office = memory.offices.get(name)
-    if office is not None and office.holder != holder and not memory.expired(office.expires_at):
+    lapsed = office is None or memory.expired(office.expires_at)
+    if office is not None and office.holder != holder and not lapsed:
         return None
     if ttl_s <= 0:
         if office is not None and office.holder == holder:
             office.expires_at = memory.now()
         return None
-    number = 1 if office is None else office.number + (office.holder != holder)
+    # Who comes back after a lapse gets a new number, too: nobody knows what happened meanwhile.
+    number = (0 if office is None else office.number) + lapsed
     memory.offices[name] = Office(holder, number, memory.later(ttl_s))
     return Term(name, holder, number)
 
