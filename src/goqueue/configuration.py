@@ -1,7 +1,9 @@
 """Where settings come from: environment over configuration file over default (flags are the CLI's, and over all).
 
 The file is ``[tool.goqueue]`` of the nearest pyproject.toml, or the TOML file that ``GOQUEUE_CONFIG`` names.
-A setting ``worker.lease_s`` is ``GOQUEUE_WORKER_LEASE_S`` in the environment.
+A setting ``worker.lease_s`` is ``GOQUEUE_WORKER_LEASE_S`` in the environment. A table such as
+``store.queue_retention`` is JSON there, ``{"mail": {"completed_s": 3600}}``, and in the file it is
+``[tool.goqueue.store.queue_retention.mail]``. TOML has no null: ``"null"`` stands for it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ _TOP: Final = {"url": "GOQUEUE_URL", "app": "GOQUEUE_APP"}
 _TOP_MEANING: Final = {"url": "where to connect", "app": "the application, module:name"}
 _OTHER_VARIABLES: Final = {"GOQUEUE_CONFIG"}
 DEFAULT: Final = "default"
+TABLE_MAX: Final = 1_000
+"""Entries of one setting that is a table."""
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -102,17 +106,50 @@ def _group(
             given[field.name], sources[field.name] = environment[variable], variable
         elif field.name in table:
             given[field.name], sources[field.name] = table[field.name], file_source
+    for field in msgspec.structs.fields(kind):
+        if field.name in given and (entry := _entry_type(field)) is not None:
+            where = f"{group}.{field.name} (from {sources[field.name]})"
+            given[field.name] = _table_of(given[field.name], entry, where)
     try:
         settings = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as e:
         name = str(e).rpartition("$.")[2].strip("`")
-        raise InvalidSetting(f"{group}.{name} (from {sources.get(name, file_source)}): {e}") from None
+        source = sources.get(name.partition("[")[0], file_source)
+        raise InvalidSetting(f"{group}.{name} (from {source}): {e}") from None
     for field in msgspec.structs.fields(kind):
         meaning = _meaning(field)
         values.append(
             Value(f"{group}.{field.name}", getattr(settings, field.name), sources.get(field.name, DEFAULT), meaning)
         )
     return settings
+
+
+def _entry_type(field: msgspec.structs.FieldInfo) -> type[msgspec.Struct] | None:
+    """Return what a setting that is a table has under each name; None for all other settings."""
+    annotated = msgspec.inspect.type_info(field.type)
+    inner = annotated.type if isinstance(annotated, msgspec.inspect.Metadata) else annotated
+    if isinstance(inner, msgspec.inspect.DictType) and isinstance(inner.value_type, msgspec.inspect.StructType):
+        return inner.value_type.cls
+    return None
+
+
+def _table_of(given: object, entry: type[msgspec.Struct], where: str) -> object:
+    """Return a table as it was given (in the environment as JSON). Refuses names that its entries do not have."""
+    if isinstance(given, str):
+        try:
+            given = msgspec.json.decode(given)
+        except msgspec.DecodeError as e:
+            raise InvalidSetting(f'{where}: must be JSON, such as {{"name": {{…}}}}: {e}') from None
+    if not isinstance(given, dict):
+        raise InvalidSetting(f"{where}: must be a table")
+    if len(given) > TABLE_MAX:
+        raise InvalidSetting(f"{where}: may have at most {TABLE_MAX} entries, has {len(given)}")
+    known = {field.name for field in msgspec.structs.fields(entry)}
+    for name, value in given.items():
+        for inner in value if isinstance(value, dict) else ():
+            if inner not in known:
+                raise InvalidSetting(f"{where}: no setting {name}.{inner}{_nearest(str(inner), known)}")
+    return given
 
 
 def _meaning(field: msgspec.structs.FieldInfo) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from goqueue.configuration import DEFAULT, Configuration, load
 from goqueue.model.errors import InvalidSetting
+from goqueue.settings import Retention
 
 
 def project(folder: Path, text: str) -> Path:
@@ -44,6 +47,27 @@ def test_a_file_of_its_own(tmp_path: Path) -> None:
     assert (found.url, found.server.port) == ("postgresql://there/db", 9000)
 
 
+def test_a_table_of_its_own_for_each_queue(tmp_path: Path) -> None:
+    wanted = {"mail": Retention(completed_s=3600.0), "keep.it": Retention(dead_s=None, cancelled_s=0.0)}
+    text = (
+        "[tool.goqueue.store.queue_retention.mail]\ncompleted_s = 3600\n"
+        "[tool.goqueue.store.queue_retention.'keep.it']\ndead_s = 'null'\ncancelled_s = 0\n"
+    )
+    found = load({}, project(tmp_path, text))
+    assert found.store.queue_retention == wanted
+    assert source(found, "store.queue_retention").endswith("pyproject.toml")
+    value = '{"mail": {"completed_s": 3600}, "keep.it": {"dead_s": null, "cancelled_s": 0}}'
+    found = load({"GOQUEUE_STORE_QUEUE_RETENTION": value}, project(tmp_path, "[tool.goqueue]\n"))
+    assert found.store.queue_retention == wanted
+    assert source(found, "store.queue_retention") == "GOQUEUE_STORE_QUEUE_RETENTION"
+    # What `goqueue config` shows can be given again.
+    shown = msgspec.json.encode(found.store.queue_retention).decode()
+    assert load({"GOQUEUE_STORE_QUEUE_RETENTION": shown}, tmp_path).store.queue_retention == wanted
+
+
+RETENTION = "GOQUEUE_STORE_QUEUE_RETENTION"
+
+
 @pytest.mark.parametrize(
     "environment,text,message",
     [
@@ -57,6 +81,13 @@ def test_a_file_of_its_own(tmp_path: Path) -> None:
         ({}, "[tool.goqueue.worker]\nconcurrency = 0\n", r"worker\.concurrency \(from .*pyproject\.toml\)"),
         ({}, "[tool.goqueue\n", "cannot read"),
         ({"GOQUEUE_CONFIG": "/no/such/file.toml"}, "", "cannot read"),
+        ({RETENTION: "{"}, "", rf"store\.queue_retention \(from {RETENTION}\): must be JSON"),
+        ({RETENTION: "[]"}, "", rf"store\.queue_retention \(from {RETENTION}\): must be a table"),
+        ({RETENTION: '{"mail": 5}'}, "", rf"store\.queue_retention.* \(from {RETENTION}\)"),
+        ({RETENTION: '{"mail": {"completed_s": -5}}'}, "", rf"queue_retention.*completed_s \(from {RETENTION}\)"),
+        ({RETENTION: '{"mail": {"complete_s": 5}}'}, "", r"mail\.complete_s; do you mean completed_s"),
+        ({RETENTION: json.dumps({f"q{i}": {} for i in range(1_001)})}, "", "at most 1000 entries"),
+        ({}, "[tool.goqueue.store.queue_retention]\nmail = 'x'\n", r"queue_retention.*pyproject\.toml"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, environment: dict[str, str], text: str, message: str) -> None:

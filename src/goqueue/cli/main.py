@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goqueue.cli import report
-from goqueue.cli.commands import apps, config, db, enqueue, jobs, queues, serving
+from goqueue.cli.commands import apps, config, db, doctor, enqueue, jobs, queues, serving
 from goqueue.model.errors import GoQueueError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for group in (serving, enqueue, jobs, queues, db, config, apps):
+    for group in (serving, enqueue, jobs, queues, db, doctor, config, apps):
         group.register(cli)
     return cli
 

@@ -34,6 +34,8 @@ _STATE_STYLES: Final = {
     "cancelled": "magenta",
     "dead": "bold red",
 }
+_STYLES: Final = {"state": _STATE_STYLES, "level": {"ok": "green", "warning": "yellow", "error": "bold red"}}
+"""By title of the column."""
 
 
 class Column(NamedTuple):
@@ -42,6 +44,8 @@ class Column(NamedTuple):
     title: str
     whole: bool = False
     right: bool = False
+    wrap: bool = False
+    """Long texts go on in the next line: nothing of them may be cut."""
 
 
 def console() -> Console:
@@ -87,7 +91,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: s
     widths = fit(
         columns,
         [
-            max(map(len, (column.title, *cells)))
+            max(len(line) for cell in (column.title, *cells) for line in cell.splitlines() or [""])
             for column, cells in zip(columns, zip(*texts, strict=True), strict=True)
         ],
         screen.width,
@@ -96,11 +100,16 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: s
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for i in shown:
         justify: Literal["left", "right"] = "right" if columns[i].right else "left"
-        table.add_column(columns[i].title, justify=justify, overflow="ellipsis", no_wrap=True, width=widths[i])
-    for row in texts:
-        table.add_row(
-            *(Text(row[i], style=_STATE_STYLES.get(row[i], "") if columns[i].title == "state" else "") for i in shown)
+        wrap = columns[i].wrap
+        table.add_column(
+            columns[i].title,
+            justify=justify,
+            overflow="fold" if wrap else "ellipsis",
+            no_wrap=not wrap,
+            width=widths[i],
         )
+    for row in texts:
+        table.add_row(*(Text(row[i], style=_STYLES.get(columns[i].title, {}).get(row[i], "")) for i in shown))
     screen.print(table)
     hidden = [column.title for column, width in zip(columns, widths, strict=True) if not width]
     if hidden:
