@@ -24,6 +24,7 @@ OWNER: Final = "owner"
 _WHO: Final = "connect as its owner or a superuser (--url)"
 
 _REPLACED: Final = "run_at, priority, kind, args, max_attempts, max_crashes, timeout_s, tags, meta, group_key"
+_REPLACED_LIMITS: Final = "flags, retry, schedule_to_start_s, deadline_at, expire_at"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
 
 RIGHTS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -41,7 +42,7 @@ RIGHTS: Final[Mapping[str, Mapping[str, str]]] = {
     # Enqueue and read. UPDATE is for on_conflict=replace; DELETE for taking back, in the same transaction, what a blind
     # retry has inserted twice, and for keys whose hold has ended.
     "enqueuer": {
-        "job": f"SELECT, INSERT, UPDATE ({_REPLACED}), DELETE",
+        "job": f"SELECT, INSERT, UPDATE ({_REPLACED}, {_REPLACED_LIMITS}), DELETE",
         "job_history": "SELECT",
         "job_key": "SELECT, INSERT, DELETE",
         "worker": "SELECT",

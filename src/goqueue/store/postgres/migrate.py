@@ -1,20 +1,30 @@
 """Migrations: numbered files, each applied once, under one advisory lock, and never again changed.
 
 They come in two phases: what is added first must work with the last release's code; what is taken away goes later.
+
+A migration whose first line is ``-- concurrently: NAME`` makes the index NAME by CREATE INDEX CONCURRENTLY, outside a
+transaction, so that a big table in use is not blocked. It may be cut off anywhere: what is left of an index that was
+not finished is dropped by the next run, and one that is there is not made again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
+import re
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+from psycopg import errors as pg
 from psycopg import sql
 
 from goqueue.model.admin import SchemaStatus
-from goqueue.model.errors import SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew
+from goqueue.model.errors import SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew, StoreUnavailable
 from goqueue.store.postgres.sql import migration_files
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from psycopg import AsyncConnection
@@ -22,7 +32,22 @@ if TYPE_CHECKING:
 MIGRATIONS: Final = migration_files()
 TARGET: Final = MIGRATIONS[-1][0]
 
+LOCK_TRIES: Final = 100
+"""Of one migration. Each waits for its tables no longer than ``lock_timeout_s``: whoever comes after it waits, too."""
+PAUSE_MAX_S: Final = 1.0
+"""Longest pause between two tries, a random part of which is waited."""
+
 _LOCK: Final = "SELECT pg_catalog.pg_advisory_xact_lock(7237115646297)"
+_TRY_INDEX_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_xact_lock(7237115646298)"
+_CONCURRENTLY: Final = re.compile(r"-- concurrently: (\w+)\n")
+_NOTE: Final = """
+INSERT INTO goqueue.schema_migration (version, name, checksum) VALUES ($1, $2, $3) ON CONFLICT (version) DO NOTHING
+"""
+_INDEX_IS_VALID: Final = """
+SELECT i.indisvalid FROM pg_catalog.pg_index AS i WHERE i.indexrelid = pg_catalog.to_regclass($1::text)
+"""
+log = structlog.get_logger("goqueue.store")
+
 _BASE: Final = """
 CREATE SCHEMA IF NOT EXISTS goqueue;
 CREATE TABLE IF NOT EXISTS goqueue.schema_migration (
@@ -41,11 +66,15 @@ def checksum(text: str) -> str:
 
 
 def script() -> str:
-    """Return all migrations as one SQL script, for those who apply them with tools of their own."""
+    """Return all migrations as one SQL script for a database without them, in one transaction.
+
+    For those who apply them with tools of their own. In an empty table an index need not be made concurrently.
+    """
     parts = ["BEGIN;", _LOCK + ";", _BASE.strip()]
     for version, name, text in MIGRATIONS:
         row = f"VALUES ({version}, '{name}', '{checksum(text)}')"
-        parts += [f"-- {name}", text.strip(), f"INSERT INTO goqueue.schema_migration (version, name, checksum) {row};"]
+        note = f"INSERT INTO goqueue.schema_migration (version, name, checksum) {row};"
+        parts += [f"-- {name}", _in_a_transaction(text).strip(), note]
     return "\n\n".join([*parts, "COMMIT;", ""])
 
 
@@ -83,8 +112,40 @@ async def status(connection: AsyncConnection[Any]) -> SchemaStatus:
     )
 
 
-async def apply(connection: AsyncConnection[Any], *, lock_timeout_s: float) -> SchemaStatus:
-    """Apply what is pending, each migration in a transaction of its own. Concurrent callers wait for each other."""
+async def apply(
+    connection: AsyncConnection[Any],
+    another: Callable[[], Awaitable[AsyncConnection[Any]]],
+    *,
+    lock_timeout_s: float,
+) -> SchemaStatus:
+    """Apply what is pending, each migration by itself. Concurrent callers wait for each other.
+
+    ``another`` opens a second connection, which is closed again. Raises `StoreUnavailable` when a table could not be
+    locked in all of `LOCK_TRIES`; what was applied until then stays, and the next call goes on from there.
+    """
+    tries = 0
+    while True:
+        try:
+            status_, left = await _next(connection, lock_timeout_s)
+        except pg.LockNotAvailable as e:
+            tries += 1
+            if tries >= LOCK_TRIES:
+                raise StoreUnavailable(
+                    "a table that a migration changes is in use all the time: end the long transactions, and try again"
+                ) from e
+            log.info("migrate", reason="a table is in use", tries=tries)
+            await asyncio.sleep(random.uniform(0.05, PAUSE_MAX_S))  # noqa: S311
+            continue
+        if left is None:
+            return status_
+        tries = 0
+        await _make_index(connection, another, *left)
+
+
+async def _next(
+    connection: AsyncConnection[Any], lock_timeout_s: float
+) -> tuple[SchemaStatus, tuple[int, str, str] | None]:
+    """Apply pending migrations up to one that cannot be in a transaction, and return that; None when all are done."""
     while True:
         async with connection.transaction():
             await connection.execute(_LOCK)
@@ -96,10 +157,46 @@ async def apply(connection: AsyncConnection[Any], *, lock_timeout_s: float) -> S
             if now.current > TARGET:
                 check(now.current)
             if not now.pending:
-                return now
+                return now, None
             version, name, text = next(m for m in MIGRATIONS if m[1] == now.pending[0])
+            if _CONCURRENTLY.match(text):
+                return now, (version, name, text)
             await connection.execute(text.encode())
-            await connection.execute(
-                "INSERT INTO goqueue.schema_migration (version, name, checksum) VALUES ($1, $2, $3)",
-                (version, name, checksum(text)),
-            )
+            await connection.execute(_NOTE, (version, name, checksum(text)))
+
+
+async def _make_index(
+    connection: AsyncConnection[Any],
+    another: Callable[[], Awaitable[AsyncConnection[Any]]],
+    version: int,
+    name: str,
+    text: str,
+) -> None:
+    """Make an index beside its table's readers and writers, unless somebody else has done it meanwhile.
+
+    The lock is held by a transaction of ``another`` connection, which rests: the making of an index waits for every
+    snapshot that is older, and for that reason nobody may wait for this lock inside a statement.
+    """
+    match = _CONCURRENTLY.match(text)
+    assert match is not None
+    index = sql.Identifier("goqueue", match[1])
+    keeper = await another()
+    try:
+        while True:
+            async with keeper.transaction():
+                row = await (await keeper.execute(_TRY_INDEX_LOCK)).fetchone()
+                if row is not None and row[0]:
+                    row = await (await connection.execute(_INDEX_IS_VALID, (f"goqueue.{match[1]}",))).fetchone()
+                    if row is not None and not row[0]:
+                        await connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(index))
+                    if row is None or not row[0]:
+                        await connection.execute(text.encode())
+                    await connection.execute(_NOTE, (version, name, checksum(text)))
+                    return
+            await asyncio.sleep(random.uniform(0.05, PAUSE_MAX_S))  # noqa: S311
+    finally:
+        await keeper.close()
+
+
+def _in_a_transaction(text: str) -> str:
+    return text.replace("CREATE INDEX CONCURRENTLY", "CREATE INDEX") if _CONCURRENTLY.match(text) else text

@@ -15,11 +15,14 @@ import structlog
 from psycopg import OperationalError, sql
 from psycopg import errors as pg
 
+from goqueue.store.postgres.retention import every
 from goqueue.store.postgres.sql import query
+from goqueue.store.postgres.verbs.admin import term_parameters
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
+    from goqueue.model.admin import Term
     from goqueue.settings import StoreSettings
 
 AHEAD_DAYS: Final = 7
@@ -30,25 +33,35 @@ log = structlog.get_logger("goqueue.store")
 def needed(settings: StoreSettings, now: datetime) -> list[date]:
     """Return the days for which a job that ends between now and `AHEAD_DAYS` from now needs a partition."""
     days: set[date] = set()
-    for retention_s in (settings.completed_retention_s, settings.cancelled_retention_s, settings.dead_retention_s):
-        if retention_s is not None:
+    for retention_s in every(settings):
+        if retention_s:  # not None: those have a partition of their own; not 0: those are not kept
             first = (now.astimezone(UTC) + timedelta(seconds=retention_s)).date() + timedelta(days=1)
             days.update(first + timedelta(days=n) for n in range(AHEAD_DAYS + 1))
     return sorted(days)
 
 
-async def ensure(connection: AsyncConnection[Any], settings: StoreSettings, now: datetime | None) -> int:
-    """Make the partitions that are needed and missing; return how many. Safe beside others who do the same."""
+class Deposed(Exception):
+    """The term under which upkeep was asked for is not the present one any more."""
+
+
+async def ensure(
+    connection: AsyncConnection[Any], settings: StoreSettings, now: datetime | None, term: Term | None = None
+) -> int:
+    """Make the partitions that are needed and missing; return how many. Safe beside others who do the same.
+
+    Raises `Deposed` when ``term`` is over. One that cannot be made now raises the driver's error: nothing is lost by
+    that, a job that needs it stays as it is.
+    """
     now = now or await _clock(connection)
     there = {day for day, _, _ in await _existing(connection)}
     made = 0
     for day in needed(settings, now):
         if day not in there:
-            made += await _make(connection, day, settings.lock_timeout_s)
+            made += await _make(connection, day, settings.lock_timeout_s, term, now)
     return made
 
 
-async def drop_past(connection: AsyncConnection[Any], now: datetime | None) -> int:
+async def drop_past(connection: AsyncConnection[Any], now: datetime | None, term: Term | None = None) -> int:
     """Drop the partitions whose jobs have all expired; return how many. One that cannot be dropped now waits.
 
     A detach waits for every reader that has seen the partition. One that takes longer than the connection's deadline is
@@ -62,6 +75,8 @@ async def drop_past(connection: AsyncConnection[Any], now: datetime | None) -> i
             table = sql.Identifier("goqueue", name)
             detach = sql.SQL("ALTER TABLE goqueue.job_history DETACH PARTITION {} {}").format(table, how)
             try:
+                # A concurrent detach cannot be in a transaction with the check; what is past is past for any leader.
+                await _check(connection, term, now)
                 await connection.execute(detach)
                 await connection.execute(sql.SQL("DROP TABLE {}").format(table))
             except OperationalError as e:
@@ -71,6 +86,14 @@ async def drop_past(connection: AsyncConnection[Any], now: datetime | None) -> i
                 return dropped
             dropped += 1
     return dropped
+
+
+async def _check(connection: AsyncConnection[Any], term: Term | None, now: datetime | None) -> None:
+    if term is None:
+        return
+    row = await (await connection.execute(query("term"), (now, None, *term_parameters(term)))).fetchone()
+    if row is None or not row[0]:
+        raise Deposed
 
 
 async def _clock(connection: AsyncConnection[Any]) -> datetime:
@@ -91,12 +114,15 @@ async def _existing(connection: AsyncConnection[Any]) -> list[tuple[date, str, b
     return sorted(found)
 
 
-async def _make(connection: AsyncConnection[Any], day: date, lock_timeout_s: float) -> int:
+async def _make(
+    connection: AsyncConnection[Any], day: date, lock_timeout_s: float, term: Term | None, now: datetime
+) -> int:
     table = sql.Identifier("goqueue", f"job_history_{day:%Y%m%d}")
     timeout = sql.Literal(f"{round(lock_timeout_s * 1000)}ms")
     try:
         async with connection.transaction():
             await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(timeout))
+            await _check(connection, term, now)
             await connection.execute(sql.SQL("CREATE TABLE {} (LIKE goqueue.job_history INCLUDING ALL)").format(table))
             await connection.execute(
                 sql.SQL("ALTER TABLE goqueue.job_history ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(

@@ -10,6 +10,7 @@ import msgspec
 
 from goqueue.model.job import JobError, JobRecord
 from goqueue.model.lease import WorkerRecord
+from goqueue.model.retry import RetryDelays
 from goqueue.model.state import public_state
 from goqueue.store.postgres.pack import uuid_bytes
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _errors = msgspec.json.Decoder(tuple[JobError, ...])
 _meta = msgspec.json.Decoder(dict[str, str])
+_retry = msgspec.json.Decoder(RetryDelays)
 
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
@@ -25,7 +27,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
     (
         id, kind, args, queue, priority, state, attempt, max_attempts, crashes, max_crashes, run_at, created_at,
         attempted_at, timeout_s, tags, meta, unique_key, errors, progress, cancel_requested_at, worker_id, tenant,
-        finished_at, result, reason, now,
+        retry, schedule_to_start_s, deadline_at, finished_at, result, reason, now,
     ) = row  # fmt: skip
     return JobRecord(
         id=id,
@@ -43,6 +45,9 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         attempted_at=attempted_at and utc(attempted_at),
         finished_at=finished_at and utc(finished_at),
         timeout_s=timeout_s,
+        schedule_to_start_s=schedule_to_start_s,
+        deadline_at=deadline_at and utc(deadline_at),
+        retry=None if retry is None else _retry.decode(retry),
         tags=tuple(tags) if tags else (),
         meta=_meta.decode(meta) if meta else {},
         unique_key=unique_key,

@@ -31,6 +31,11 @@ CREATE TABLE goqueue.job (
     unique_key text COLLATE "C",
     key bytea,
     key_window_s double precision,
+    retry json,
+    schedule_to_start_s double precision,
+    deadline_at timestamp with time zone,
+    expire_at timestamp with time zone,
+    first_attempted_at timestamp with time zone,
     CONSTRAINT job_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000, vacuum_truncate=off);
 
@@ -38,9 +43,15 @@ COMMENT ON COLUMN goqueue.job.fence IS 'claims + sweeps; never lowered';
 
 COMMENT ON COLUMN goqueue.job.state IS '0 waiting (scheduled, ready, retrying by run_at and attempt), 1 running, 2 blocked';
 
-COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 has a limit; 8, 16, 32: its key is also held while it is completed, cancelled, dead';
+COMMENT ON COLUMN goqueue.job.flags IS '1 holds its unique key, 2 has children, 4 has a limit; 8, 16, 32: its key is also held while it is completed, cancelled, dead; 64 has limits in time or retry delays of its own; 128 holds its key only until it is started';
+
+COMMENT ON COLUMN goqueue.job.expire_at IS 'when it is dead unless it has been started: the earlier of deadline_at and run_at + schedule_to_start_s';
+
+COMMENT ON COLUMN goqueue.job.first_attempted_at IS 'claim of the first attempt, if that is not attempted_at; infinity: retried by hand, the next attempt is the first';
 
 COMMENT ON TABLE goqueue.job IS 'Jobs that are not final. Change them through goqueue only: every write is fenced.';
+
+CREATE INDEX job_expire ON goqueue.job USING btree (expire_at) WHERE ((expire_at IS NOT NULL) AND (state <> 1));
 
 CREATE INDEX job_ready ON goqueue.job USING btree (tenant, queue, priority, group_key, run_at, id) WHERE (state = 0);
 
@@ -78,6 +89,11 @@ CREATE TABLE goqueue.job_history (
     expires_on date NOT NULL,
     result json,
     reason text,
+    retry json,
+    schedule_to_start_s double precision,
+    deadline_at timestamp with time zone,
+    expire_at timestamp with time zone,
+    first_attempted_at timestamp with time zone,
     CONSTRAINT job_history_pkey PRIMARY KEY (id, expires_on)
 ) PARTITION BY RANGE (expires_on);
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
 from goqueue.model.admin import Capabilities, Duty, SchemaStatus, Swept
-from goqueue.model.errors import InvalidInput, KeyBusy, StoreUnavailable
+from goqueue.model.errors import InvalidInput, KeyBusy, PermissionDenied, StoreUnavailable
+from goqueue.model.lease import Signal
 from goqueue.model.outcome import Answer
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import migrate, partitions
@@ -19,7 +19,7 @@ from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_pa
 from goqueue.store.postgres.fetch import LaneFetch
 from goqueue.store.postgres.signals import Listener
 from goqueue.store.postgres.verbs import admin, enqueue, work
-from goqueue.store.postgres.wakeups import topic
+from goqueue.store.postgres.wakeups import cancels_topic, topic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -34,6 +34,7 @@ T = TypeVar("T")
 log = structlog.get_logger("goqueue.store")
 _PARTITION_TRIES: Final = 3
 _PAUSE_TRIES: Final = 10
+ANYWHERE: Final = Signal("")
 
 
 class PostgresStore(AsyncPostgresJobs):
@@ -100,7 +101,11 @@ class PostgresStore(AsyncPostgresJobs):
         return _with_answers(await self.claim(want), settled)
 
     async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
-        """Decide attempts; see `goqueue.store.port.WorkStore.settle`."""
+        """Decide attempts; see `goqueue.store.port.WorkStore.settle`.
+
+        With a retention of 0 nothing tells afterwards that a job has ended: the same outcome sent again answers
+        ``lost``, not ``already``, and a blind retry of its enqueue makes it anew.
+        """
         if not outcomes:
             return []
         if _repeats(outcomes):
@@ -110,22 +115,36 @@ class PostgresStore(AsyncPostgresJobs):
                 return list((await self._fetch.settle(outcomes, self._now())).settled)
             except DriverError as e:
                 if is_missing_partition(e):
-                    await self._make_partitions()
-                elif not is_bad_row(e):
+                    if await self._make_partitions():
+                        continue
+                    if len(outcomes) > 1:
+                        return await self._settle_row_by_row(outcomes, partitions_made=False)
+                    break
+                if not is_bad_row(e):
                     raise translate(e) from e
-                elif len(outcomes) > 1:
+                if len(outcomes) > 1:
                     return await self._settle_row_by_row(outcomes)
-                else:
-                    raise InvalidInput(f"the outcome of job {outcomes[0].ref.id} cannot be stored: {e}") from e
+                raise InvalidInput(f"the outcome of job {outcomes[0].ref.id} cannot be stored: {e}") from e
         raise StoreUnavailable("the history partition of today could not be made: another session holds a lock on it")
 
-    async def _settle_row_by_row(self, outcomes: Sequence[Settlement]) -> list[Answer]:
-        """Settle one by one, so that a bad one holds up none of the others. It answers busy: alone, it raises."""
+    async def _settle_row_by_row(self, outcomes: Sequence[Settlement], *, partitions_made: bool = True) -> list[Answer]:
+        """Settle one by one, so that a bad one holds up none of the others. It answers busy: alone, it raises.
+
+        So does one whose partition could not be made just now (not ``partitions_made``): it stays running, and is asked
+        for again.
+        """
         answers: list[Answer] = []
         for outcome in outcomes:
             try:
-                answers += await self.settle([outcome])
+                if partitions_made:
+                    answers += await self.settle([outcome])
+                else:
+                    answers += (await self._fetch.settle([outcome], self._now())).settled
             except InvalidInput:
+                answers.append(Answer.BUSY)
+            except DriverError as e:
+                if not is_bad_row(e):
+                    raise translate(e) from e
                 answers.append(Answer.BUSY)
         return answers
 
@@ -156,76 +175,101 @@ class PostgresStore(AsyncPostgresJobs):
         await self._wake_later(jobs)
         return answers
 
-    async def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[str]:
-        """Yield names of queues that have news; see `goqueue.store.port.WorkStore.signals`."""
+    async def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Signal]:
+        """Yield when queues have news, or running jobs shall stop; see `goqueue.store.port.WorkStore.signals`."""
         await self.listen()
         assert self._listener is not None
-        topics = {topic(tenant, queue): queue for queue in queues}
-        async for name in self._listener.topics(list(topics)):
-            queue = topics.get(name, "")
-            self._fetch.woken(queue)
-            yield queue
+        signals = {topic(tenant, queue): Signal(queue) for queue in queues}
+        signals[cancels_topic(tenant)] = Signal(cancels=True)
+        async for name in self._listener.topics(list(signals)):
+            signal = signals.get(name, ANYWHERE)
+            if not signal.cancels:
+                self._fetch.woken(signal.queue)
+            yield signal
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    async def sweep(self, duty: Duty, limit: int) -> Swept:
+    async def sweep(self, duty: Duty, limit: int, term: Term | None = None) -> Swept:
         """Do a bounded piece of upkeep; see `goqueue.store.port.AdminStore.sweep`."""
         try:
-            swept = await self._upkeep(lambda: self._sweep(duty, limit, None))
+            swept = await self._upkeep(lambda: self._sweep(duty, limit, term, None))
         except DriverError as e:
             if not is_bad_row(e):
                 raise translate(e) from e
-            swept = await self._sweep_one_by_one(duty, limit)
-        if duty is Duty.HISTORY:
-            changed = await self._history()
-            return Swept(swept.count + changed, swept.more)
+            swept = await self._sweep_one_by_one(duty, limit, term)
+        if duty is Duty.HISTORY and not swept.deposed:
+            return await self._history(swept, term)
         return swept
 
-    async def _sweep(self, duty: Duty, limit: int, only: str | None) -> Swept:
-        plan = admin.sweep(duty, limit, self._settings, self._now(), only=only)
+    async def _sweep(self, duty: Duty, limit: int, term: Term | None, only: str | None) -> Swept:
+        plan = admin.sweep(duty, limit, self._settings, self._now(), term=term, only=only)
         return await self._database.run(plan, translated=False)
 
-    async def _sweep_one_by_one(self, duty: Duty, limit: int) -> Swept:
-        """Take orphans back one at a time: a bad row stays as it is, and holds up none of the others."""
+    async def _sweep_one_by_one(self, duty: Duty, limit: int, term: Term | None) -> Swept:
+        """Sweep jobs one at a time: a bad row stays as it is, and holds up none of the others.
+
+        So does one whose history partition cannot be made at present: a later sweep finds it again.
+        """
         count = 0
-        for id in await self._database.run(admin.orphans(duty, limit, self._now())):
+        for id in await self._database.run(admin.candidates(duty, limit, self._now())):
             try:
-                count += (await self._upkeep(partial(self._sweep, duty, 1, id))).count
+                swept = await self._sweep(duty, 1, term, id)
             except DriverError as e:
-                if not is_bad_row(e):
+                if is_missing_partition(e):
+                    log.warning("sweep", job_id=id, error=str(e), hint="its history partition is missing: tried again")
+                elif is_bad_row(e):
+                    log.error("sweep", job_id=id, error=str(e), hint="this job cannot be swept: delete it by hand")
+                else:
                     raise translate(e) from e
-                log.error("sweep", job_id=id, error=str(e), hint="this job cannot be taken back: delete it by hand")
+            else:
+                count += swept.count
+                if swept.deposed:
+                    return Swept(count, deposed=True)
         return Swept(count)
 
-    async def _history(self) -> int:
-        connection = await self._database.connect()
-        try:
-            made = await partitions.ensure(connection, self._settings, self._now())
-            return made + await partitions.drop_past(connection, self._now())
-        except DriverError as e:
-            raise translate(e) from e
-        finally:
-            await connection.close()
+    async def _history(self, swept: Swept, term: Term | None) -> Swept:
+        count = swept.count
+        async with self._partition_lock:
+            connection = await self._database.connect()
+            try:
+                count += await partitions.ensure(connection, self._settings, self._now(), term)
+                count += await partitions.drop_past(connection, self._now(), term)
+            except partitions.Deposed:
+                return Swept(count, deposed=True)
+            except DriverError as e:
+                raise translate(e) from e
+            finally:
+                await connection.close()
+        return Swept(count, swept.more)
 
     async def _upkeep(self, verb: Callable[[], Awaitable[T]]) -> T:
-        """Run a verb that may move jobs to history, and make the partition that it misses."""
+        """Run a verb that may move jobs to history, and make the partition that it misses.
+
+        If that cannot be made, the verb's own error is raised: nothing was written, and it can be tried again.
+        """
         try:
             return await verb()
         except (*DriverError, StoreUnavailable) as e:
             if not is_missing_partition(e.__cause__ if isinstance(e, StoreUnavailable) else e):
                 raise
-        await self._make_partitions()
+            if not await self._make_partitions():
+                raise
         return await verb()
 
-    async def _make_partitions(self) -> None:
+    async def _make_partitions(self) -> bool:
+        """Make the partitions that are missing; tell whether that went well."""
         async with self._partition_lock:
-            connection = await self._database.connect()
+            connection = None
             try:
+                connection = await self._database.connect()
                 await partitions.ensure(connection, self._settings, self._now())
-            except DriverError as e:
-                raise translate(e) from e
+            except (*DriverError, StoreUnavailable, PermissionDenied) as e:
+                log.warning("history", error=str(e).strip(), hint="a partition could not be made: tried again")
+                return False
             finally:
-                await connection.close()
+                if connection is not None:
+                    await connection.close()
+        return True
 
     async def elect(self, name: str, holder: str, ttl_s: float) -> Term | None:
         """Become or stay leader; see `goqueue.store.port.AdminStore.elect`."""
@@ -263,7 +307,9 @@ class PostgresStore(AsyncPostgresJobs):
         connection = await self._database.connect()
         connection.deadline_s = 3600.0
         try:
-            status = await migrate.apply(connection, lock_timeout_s=self._settings.lock_timeout_s * 10)
+            status = await migrate.apply(
+                connection, self._database.connect, lock_timeout_s=self._settings.lock_timeout_s
+            )
             await partitions.ensure(connection, self._settings, self._now())
         except DriverError as e:
             raise translate(e) from e

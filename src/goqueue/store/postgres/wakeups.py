@@ -67,3 +67,8 @@ class Wakeups:
 def topic(tenant: str, queue: str) -> str:
     """Name what is notified: the tenant and the queue."""
     return f"{tenant}/{queue}"
+
+
+def cancels_topic(tenant: str) -> str:
+    """Name what is notified when a running job of the tenant shall be cancelled. No queue has a tab in its name."""
+    return f"{tenant}/\tcancels"

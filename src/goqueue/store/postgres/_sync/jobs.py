@@ -143,7 +143,7 @@ class PostgresJobs:
 
 
 def _mixed(jobs: Sequence[NewJob[Any]]) -> bool:
-    return len({job.unique is None for job in jobs}) > 1
+    return len(jobs) > 1 and len({enqueue_verb.shape(job) for job in jobs}) > 1
 
 
 def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:

@@ -6,5 +6,5 @@ WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) 
 /*claim*/
 SELECT
     NULL::int4[], l.id, l.lane, l.fence, l.attempt, l.max_attempts, l.crashes, l.timeout_s, l.created_at, l.run_at, l.kind,
-    l.args, l.tags, l.meta, l.attempted_at
+    l.args, l.tags, l.meta, l.attempted_at, l.rare
 FROM lease AS l

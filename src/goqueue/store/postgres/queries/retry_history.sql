@@ -1,5 +1,7 @@
--- change (retry): final jobs wait again, due now, with fence and attempt kept and at least one more attempt and crash granted.
--- $1 now or null  $2 tenant  $3 ids  $4 earliest day on which any of them can expire
+-- change (retry): final jobs wait again, each due at its place in the row, with fence and attempt kept and at least one more
+-- attempt and crash granted. A deadline that has passed is lifted: somebody wants the job all the same.
+-- $1 now or null  $2 tenant  $3 ids  $4 earliest day on which any of them can expire  $5 arguments (JSON) or null: their own
+-- $6 all ids of the change, for their places  $7 seconds until the first of them is due  $8 from each one to the next
 -- Rows: id, 'changed' or 'key_held'. The others: ask change_check.
 -- A job with a unique key must take it back: held by another job it stays final.
 -- Indexes: job_history_pkey, job_pkey (conflict), job_key_pkey (conflict).
@@ -30,17 +32,27 @@ back AS (
     WHERE h.id = f.id AND h.expires_on = f.expires_on AND (f.key IS NULL OR f.id IN (SELECT job_id FROM taken))
     RETURNING h.*
 ),
+due AS (
+    SELECT
+        b.*, CASE WHEN b.deadline_at > clock.now THEN b.deadline_at END AS new_deadline_at,
+        clock.now + make_interval(
+            secs => least(316224000, $7::float8 + $8::float8 * (array_position($6::uuid[], b.id) - 1))) AS due_at
+    FROM back AS b CROSS JOIN clock
+),
 live AS (
     INSERT INTO goqueue.job (
         id, created_at, run_at, attempted_at, fence, timeout_s, attempt, max_attempts, crashes, max_crashes, state, priority,
-        flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key,
-        key_window_s)
+        flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key, key_window_s, retry,
+        schedule_to_start_s, deadline_at, expire_at, first_attempted_at)
     SELECT
-        b.id, b.created_at, clock.now, b.attempted_at, b.fence, b.timeout_s, b.attempt,
-        greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority, b.flags,
-        b.tenant, b.queue, b.group_key, b.kind, b.args, b.tags, b.meta, b.errors, b.progress, b.unique_key, b.key,
-        b.key_window_s
-    FROM back AS b CROSS JOIN clock
+        b.id, b.created_at, b.due_at, b.attempted_at, b.fence, b.timeout_s, b.attempt,
+        greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority,
+        CASE WHEN b.key IS NULL THEN b.flags ELSE b.flags | 1 END,
+        b.tenant, b.queue, b.group_key, b.kind, coalesce($5::text::json, b.args), b.tags, b.meta, b.errors, b.progress,
+        b.unique_key, b.key, b.key_window_s, b.retry, b.schedule_to_start_s, b.new_deadline_at,
+        least(b.new_deadline_at, b.due_at + make_interval(secs => b.schedule_to_start_s)),
+        CASE WHEN b.attempted_at IS NOT NULL THEN 'infinity'::timestamptz END
+    FROM due AS b
     RETURNING id
 )
 SELECT f.id::text, CASE WHEN f.id IN (SELECT id FROM live) THEN 'changed' ELSE 'key_held' END

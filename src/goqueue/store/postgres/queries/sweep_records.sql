@@ -1,15 +1,19 @@
 -- sweep: drop records and holds of unique keys whose time has passed.
--- $1 now or null  $2 limit. Rows: one: how many of both went.
+-- $1 now or null  $2 limit  $3 to $5 as parts/term.sql
+-- Rows: one: how many of both went, and whether the term is the present one.
 -- Indexes: record_expires.
 WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
+term AS MATERIALIZED (SELECT true /*term*/ AS present),
 r AS (
     DELETE FROM goqueue.record WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM goqueue.record WHERE expires_at <= (SELECT now FROM clock) LIMIT $2::int4 FOR UPDATE SKIP LOCKED))
+        SELECT ctid FROM goqueue.record
+        WHERE expires_at <= (SELECT now FROM clock) AND (SELECT present FROM term) LIMIT $2::int4 FOR UPDATE SKIP LOCKED))
     RETURNING 1
 ),
 k AS (
     DELETE FROM goqueue.job_key WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM goqueue.job_key WHERE until <= (SELECT now FROM clock) LIMIT $2::int4 FOR UPDATE SKIP LOCKED))
+        SELECT ctid FROM goqueue.job_key
+        WHERE until <= (SELECT now FROM clock) AND (SELECT present FROM term) LIMIT $2::int4 FOR UPDATE SKIP LOCKED))
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM r)::int4 + (SELECT count(*) FROM k)::int4
+SELECT (SELECT count(*) FROM r)::int4 + (SELECT count(*) FROM k)::int4, (SELECT present FROM term)

@@ -1,11 +1,16 @@
 -- sweep: forget workers that have expired and hold no running jobs.
--- $1 now or null  $2 limit. Rows: id of each that was forgotten.
+-- $1 now or null  $2 limit  $3 to $5 as parts/term.sql
+-- Rows: one: how many were forgotten, and whether the term is the present one.
 -- Indexes: worker_pkey, job_running.
-WITH gone AS MATERIALIZED (
+WITH term AS MATERIALIZED (SELECT true /*term*/ AS present),
+held AS MATERIALIZED (
     SELECT w.ctid AS tid FROM goqueue.worker AS w
-    WHERE w.expires_at <= (SELECT coalesce($1::timestamptz, clock_timestamp()))
+    WHERE w.expires_at <= (SELECT coalesce($1::timestamptz, clock_timestamp())) AND (SELECT present FROM term)
       AND NOT EXISTS (SELECT FROM goqueue.job AS j WHERE j.worker_id = w.id AND j.state = 1)
     LIMIT $2::int4
     FOR UPDATE SKIP LOCKED
+),
+gone AS (
+    DELETE FROM goqueue.worker AS w USING held WHERE w.ctid = held.tid RETURNING 1
 )
-DELETE FROM goqueue.worker AS w USING gone WHERE w.ctid = gone.tid RETURNING w.id::text
+SELECT (SELECT count(*) FROM gone)::int4, (SELECT present FROM term)

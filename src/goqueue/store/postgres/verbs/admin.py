@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from goqueue.model.admin import Duty, Record, Swept, Term
+from goqueue.store.postgres import retention
 from goqueue.store.postgres.rows import worker_record
 from goqueue.store.postgres.statement import Plan, Statement
 
@@ -16,32 +17,46 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    duty: Duty, limit: int, settings: StoreSettings, now: datetime | None = None, *, only: str | None = None
+    duty: Duty,
+    limit: int,
+    settings: StoreSettings,
+    now: datetime | None = None,
+    *,
+    term: Term | None = None,
+    only: str | None = None,
 ) -> Plan[Swept]:
     """Do a bounded piece of upkeep; partitions are the store's own work (`goqueue.store.postgres.partitions`).
 
-    ``only`` restricts a sweep for orphans to one job.
+    ``only`` restricts a sweep of jobs to one of them. Each statement looks for itself whether ``term`` still stands.
     """
-    retention = (settings.cancelled_retention_s, settings.dead_retention_s)
+    asked = (now, limit, *term_parameters(term))
     match duty:
-        case Duty.ORPHANS:
-            rows = yield Statement("sweep_orphans", (now, limit, *retention, only))
-            count = rows[0][0]
-        case Duty.ORPHANS_FULL:
-            rows = yield Statement("sweep_orphans_full", (now, limit, *retention, only))
-            count = rows[0][0]
+        case Duty.ORPHANS | Duty.ORPHANS_FULL:
+            name = "sweep_orphans" if duty is Duty.ORPHANS else "sweep_orphans_full"
+            rows = yield Statement(name, (*asked, only, *retention.parameters(settings), settings.crash_delay_s))
+        case Duty.EXPIRED:
+            rows = yield Statement("sweep_expired", (*asked, only, *retention.parameters(settings)))
+            dead, present, mended = rows[0]
+            return Swept(dead, more=dead + mended >= limit, deposed=not present)
         case Duty.WORKERS:
-            count = len((yield Statement("sweep_workers", (now, limit))))
+            rows = yield Statement("sweep_workers", asked)
         case Duty.HISTORY:
-            rows = yield Statement("sweep_records", (now, limit))
-            count = rows[0][0]
+            rows = yield Statement("sweep_records", asked)
         case _:
             assert_never(duty)
-    return Swept(count, more=count >= limit)
+    count, present = rows[0]
+    return Swept(count, more=count >= limit, deposed=not present)
 
 
-def orphans(duty: Duty, limit: int, now: datetime | None = None) -> Plan[list[str]]:
-    """Name the running jobs of expired (`Duty.ORPHANS`) or missing (`Duty.ORPHANS_FULL`) workers."""
+def term_parameters(term: Term | None) -> tuple[str | None, str | None, int | None]:
+    """Return the parameters of ``queries/parts/term.sql``."""
+    return (None, None, None) if term is None else (term.name, term.holder, term.number)
+
+
+def candidates(duty: Duty, limit: int, now: datetime | None = None) -> Plan[list[str]]:
+    """Name the jobs that a sweep would write: running ones of expired or missing workers, or expired ones."""
+    if duty is Duty.EXPIRED:
+        return [row[0] for row in (yield Statement("expired", (now, limit)))]
     return [row[0] for row in (yield Statement("orphans", (now, limit, duty is Duty.ORPHANS_FULL)))]
 
 

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, assert_never
 
 from goqueue.model.query import CancelJobs, Change, Changed, ChangeStatus, DeleteJobs, RetryJobs, Selection
 from goqueue.model.state import FINAL_STORED, StoredState
-from goqueue.store.postgres import pack
+from goqueue.store.postgres import pack, retention
+from goqueue.store.postgres.errors import DriverError
 from goqueue.store.postgres.rows import earliest_expiry
 from goqueue.store.postgres.statement import Plan, Statement
+from goqueue.store.postgres.verbs.work import bounded_s
+from goqueue.store.postgres.wakeups import cancels_topic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +28,17 @@ def change(
     ids, tenant, since = pack.uuids(selection.ids), selection.tenant, earliest_expiry(selection.ids)
     match change:
         case CancelJobs():
-            rows = yield Statement("cancel", (now, tenant, ids, change.reason, settings.cancelled_retention_s))
+            rows = yield Statement("cancel", (now, tenant, ids, change.reason, *retention.parameters(settings)))
             done.update((id, ChangeStatus(status)) for id, status in rows)
         case RetryJobs():
-            rows = yield Statement("retry_live", (now, tenant, ids))
-            done.update((id, ChangeStatus(status)) for id, status in rows)
+            places = (bounded_s(change.delay_s), bounded_s(change.every_s))
+            if change.args is None:
+                rows = yield Statement("retry_live", (now, tenant, ids, *places))
+                done.update((id, ChangeStatus(status)) for id, status in rows)
             rest = [id for id in selection.ids if id not in done]
             if rest:
-                rows = yield Statement("retry_history", (now, tenant, pack.uuids(rest), since))
+                args = None if change.args is None else change.args.decode()
+                rows = yield Statement("retry_history", (now, tenant, pack.uuids(rest), since, args, ids, *places))
                 done.update((id, ChangeStatus(status)) for id, status in rows)
         case DeleteJobs():
             rows = yield Statement("delete", (tenant, ids, since))
@@ -42,7 +48,17 @@ def change(
     rest = [id for id in selection.ids if id not in done]
     if rest:
         yield from _look(tenant, rest, change, done)
+    if ChangeStatus.REQUESTED in done.values():
+        yield from _wake_for_cancels(tenant)
     return [Changed(id, done[id]) for id in selection.ids]
+
+
+def _wake_for_cancels(tenant: str) -> Plan[None]:
+    """Let workers beat at once, now that the requests are committed. A failure costs time only: they beat anyway."""
+    try:
+        yield Statement("notify", (cancels_topic(tenant),), indexed=False)
+    except DriverError:
+        return
 
 
 def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, ChangeStatus]) -> Plan[None]:
@@ -60,6 +76,8 @@ def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, Chang
             case CancelJobs() if state is StoredState.CANCELLED or (state is StoredState.RUNNING and requested):
                 done[id] = ChangeStatus.UNCHANGED
             case CancelJobs() if state in FINAL_STORED:
+                done[id] = ChangeStatus.WRONG_STATE
+            case RetryJobs() if change.args is not None and state not in FINAL_STORED:
                 done[id] = ChangeStatus.WRONG_STATE
             case RetryJobs() if state is StoredState.WAITING:
                 done[id] = ChangeStatus.UNCHANGED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,25 +24,50 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 _ROUNDS_MAX: Final = 8
 """A key can change hands between a conflict and the look at its holder; then the enqueue is tried again."""
+_HOLDS_KEY: Final = 1
+_LIMITED: Final = 64
+_UNTIL_STARTED: Final = 128
 _BIT: Final = {"completed": StoredState.COMPLETED, "cancelled": StoredState.CANCELLED, "dead": StoredState.DEAD}
+
+
+class Shape(Enum):
+    """Which statement stores a job: plain ones have a narrow one, and do not pay for what they do not use."""
+
+    PLAIN = "plain"
+    LIMITED = "limited"
+    """It brings limits in time, or retry delays of its own."""
+    KEYED = "keyed"
+
+
+def shape(job: NewJob[Any]) -> Shape:
+    """Return the shape of a job."""
+    if job.unique is not None:
+        return Shape.KEYED
+    return Shape.LIMITED if _has_limits(job) else Shape.PLAIN
+
+
+def _has_limits(job: NewJob[Any]) -> bool:
+    return not (job.retry is None and job.schedule_to_start_s is None and job.deadline_s is None)
 
 
 def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime | None = None) -> Plan[list[Enqueued]]:
     """Store prepared jobs; see ``AsyncJobStore.enqueue``. With ``retry`` the caller runs it in one transaction."""
     answers: list[Enqueued | None] = [None] * len(jobs)
     seen: set[str] = set()
-    plain: list[int] = []
-    keyed: list[int] = []
+    places: dict[Shape, list[int]] = {}
     for i, job in enumerate(jobs):
         if job.id not in seen:
             seen.add(job.id)
-            (plain if job.unique is None else keyed).append(i)
-    if plain and keyed and now is None:
-        # Two statements, one instant: a batch keeps its order.
+            places.setdefault(shape(job), []).append(i)
+    if len(places) > 1 and now is None:
+        # Several statements, one instant: a batch keeps its order.
         rows = yield Statement("clock", indexed=False)
         now = rows[0][0]
-    if plain:
+    if plain := places.get(Shape.PLAIN):
         yield from _plain(jobs, plain, answers, now)
+    if limited := places.get(Shape.LIMITED):
+        yield from _limited(jobs, limited, answers, now)
+    keyed = places.get(Shape.KEYED, [])
     if keyed and retry:
         # What an earlier try stored may be history, and its key another's: that must not count as a conflict now.
         ids = [jobs[i].id for i in keyed]
@@ -88,6 +114,18 @@ def _plain(
     else:
         rows = yield Statement("enqueue", _columns([jobs[i] for i in which], now), indexed=False)
     _note(jobs, which, rows, answers)
+    _note_existing(jobs, which, answers)
+
+
+def _limited(
+    jobs: Sequence[NewJob[Any]], which: list[int], answers: list[Enqueued | None], now: datetime | None
+) -> Plan[None]:
+    rows = yield Statement("enqueue_limited", _limited_columns([jobs[i] for i in which], now), indexed=False)
+    _note(jobs, which, rows, answers)
+    _note_existing(jobs, which, answers)
+
+
+def _note_existing(jobs: Sequence[NewJob[Any]], which: list[int], answers: list[Enqueued | None]) -> None:
     for i in which:
         if answers[i] is None:
             answers[i] = Enqueued(EnqueueStatus.EXISTS, jobs[i].ref)
@@ -107,6 +145,7 @@ def _note(
 def _keyed(
     jobs: Sequence[NewJob[Any]], which: list[int], answers: list[Enqueued | None], now: datetime | None
 ) -> Plan[None]:
+    started: set[str] = set()
     for _ in range(_ROUNDS_MAX):
         rows = yield Statement("enqueue_keyed", _keyed_columns([jobs[i] for i in which], now))
         _note(jobs, which, rows, answers)
@@ -123,7 +162,7 @@ def _keyed(
             elif lapsed:
                 expired.append(i)
             elif holder is not None:
-                answers[i] = yield from _met(jobs[i], holder, now)
+                answers[i] = yield from _met(jobs[i], holder, started, now)
         if expired:
             yield Statement("enqueue_expire_keys", (now, *_keys([jobs[i] for i in expired])))
         which = [i for i in which if answers[i] is None]
@@ -132,7 +171,11 @@ def _keyed(
     raise KeyBusy("the unique key changed hands again and again meanwhile: try again")
 
 
-def _met(job: NewJob[Any], holder: str, now: datetime | None) -> Plan[Enqueued | None]:
+def _met(job: NewJob[Any], holder: str, started: set[str], now: datetime | None) -> Plan[Enqueued | None]:
+    """Answer for a job whose key is held. None: try again, for the holder may just have freed the key by being started.
+
+    ``started`` has the ids of jobs that have tried again already.
+    """
     assert job.unique is not None
     ref = JobRef(job.tenant, job.queue, holder)
     match job.unique.on_conflict:
@@ -140,6 +183,9 @@ def _met(job: NewJob[Any], holder: str, now: datetime | None) -> Plan[Enqueued |
             return Enqueued(EnqueueStatus.REJECTED, ref)
         case OnConflict.REPLACE:
             rows = yield Statement("enqueue_replace", _replacement(job, holder, now))
+            if not rows and job.unique.until_started and job.id not in started:
+                started.add(job.id)
+                return None
             return Enqueued(EnqueueStatus.REPLACED if rows else EnqueueStatus.DUPLICATE, ref)
         case OnConflict.RETURN:
             return Enqueued(EnqueueStatus.DUPLICATE, ref)
@@ -197,13 +243,22 @@ def _columns(jobs: list[NewJob[Any]], now: datetime | None) -> tuple[object, ...
     )
 
 
+def _limited_columns(jobs: list[NewJob[Any]], now: datetime | None) -> tuple[object, ...]:
+    return (
+        *_columns(jobs, now),
+        pack.texts([_retry(j) for j in jobs]),
+        pack.float8s([j.schedule_to_start_s for j in jobs]),
+        pack.float8s([j.deadline_s for j in jobs]),
+    )
+
+
 def _keyed_columns(jobs: list[NewJob[Any]], now: datetime | None) -> tuple[object, ...]:
     uniques = [j.unique for j in jobs if j.unique is not None]
     return (
-        *_columns(jobs, now),
+        *_limited_columns(jobs, now),
         pack.byteas([u.digest for u in uniques]),
         pack.texts([_shown_key(u) for u in uniques]),
-        pack.int2s([sum(1 << _BIT[s.value] for s in u.final_states) for u in uniques]),
+        pack.int2s([_flags(j, u) for j, u in zip(jobs, uniques, strict=True)]),
         pack.float8s([u.window_s for u in uniques]),
     )
 
@@ -233,11 +288,27 @@ def _replacement(job: NewJob[Any], holder: str, now: datetime | None) -> tuple[o
         _tags(job),
         _meta(job),
         job.group_key,
+        _retry(job),
+        job.schedule_to_start_s,
+        job.deadline_s,
+        job.unique.keep_run_at,
     )
+
+
+def _flags(job: NewJob[Any], unique: Unique) -> int:
+    """Return the bits of ``job.flags`` (see its comment in schema.sql) of a job with a key."""
+    flags = _HOLDS_KEY | sum(1 << _BIT[state.value] for state in unique.final_states)
+    if _has_limits(job):
+        flags |= _LIMITED
+    return flags | _UNTIL_STARTED if unique.until_started else flags
 
 
 def _shown_key(unique: Unique) -> str:
     return unique.key if unique.key is not None else unique.digest.hex()
+
+
+def _retry(job: NewJob[Any]) -> str | None:
+    return None if job.retry is None else _encode(job.retry).decode()
 
 
 def _tags(job: NewJob[Any]) -> str | None:

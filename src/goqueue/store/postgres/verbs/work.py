@@ -9,9 +9,10 @@ import msgspec
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo, JobRef
 from goqueue.model.lease import Beaten, Claimed, Held, Lease
-from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Release, Retry, Settlement, Snooze
+from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Release, Retry, Settlement, Snooze
+from goqueue.model.retry import RetryDelays
 from goqueue.model.state import StoredState
-from goqueue.store.postgres import pack
+from goqueue.store.postgres import pack, retention
 from goqueue.store.postgres.lanes import NIL, Lane, Mark
 from goqueue.store.postgres.rows import earliest_expiry, utc
 from goqueue.store.postgres.statement import Plan, Statement
@@ -27,6 +28,21 @@ _encode = msgspec.json.Encoder().encode
 
 _WAITING: Final = int(StoredState.WAITING)
 _COMPLETED: Final = int(StoredState.COMPLETED)
+_CRASHED: Final = 6
+"""No state: the statement decides whether the job waits again, is dead, or is cancelled."""
+
+
+class Rare(msgspec.Struct, frozen=True):
+    """What only some leases have. It travels as one JSON column, which is null for the first attempt of a plain job."""
+
+    tried_for_s: float = 0.0
+    start_in_s: float | None = None
+    deadline_in_s: float | None = None
+    retry: RetryDelays | None = None
+
+
+_PLAIN: Final = Rare()
+_rare: Final = msgspec.json.Decoder(Rare)
 
 
 class Picked(msgspec.Struct, frozen=True):
@@ -59,8 +75,8 @@ def claim(
         rows = yield Statement("claim_only", wanted)
         leases, last = _leases(rows, lanes, want.tenant)
         return Picked(Claimed((), leases), last)
-    retention = (settings.completed_retention_s, settings.cancelled_retention_s, settings.dead_retention_s)
-    rows = yield Statement("claim", (*wanted, *_outcome_columns(outcomes), *retention))
+    upkeep = (*retention.parameters(settings), settings.crash_delay_s)
+    rows = yield Statement("claim", (*wanted, *_outcome_columns(outcomes), *upkeep))
     missed = rows[0][0]
     settled = (Answer.APPLIED,) * len(outcomes) if not missed else (yield from _check(outcomes, missed))
     leases, last = _leases(rows, lanes, want.tenant) if rows[0][1] is not None else ((), {})
@@ -89,9 +105,11 @@ def _leases(
         tags,
         meta,
         at,
+        rare_json,
     ) in sorted(rows, key=_in_order):
         lane = lanes[nth - 1][0]
         last[lane] = Mark(utc(run_at), id)
+        rare = _PLAIN if rare_json is None else _rare.decode(rare_json)
         leases.append(
             Lease(
                 id=id,
@@ -110,6 +128,10 @@ def _leases(
                 meta=meta,
                 tags=tuple(tags) if tags else (),
                 waited_s=(utc(at) - utc(run_at)).total_seconds(),
+                tried_for_s=rare.tried_for_s,
+                start_in_s=rare.start_in_s,
+                deadline_in_s=rare.deadline_in_s,
+                retry=rare.retry,
             )
         )
     return tuple(leases), last
@@ -153,11 +175,13 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
                 state, reason = int(StoredState.CANCELLED), outcome.reason or "cancelled"
             case Dead():
                 state, error, reason = int(StoredState.DEAD), _error(outcome.error), outcome.reason
+            case Crash():
+                state, error = _CRASHED, _error(outcome.error)
             case _:
                 assert_never(outcome)
         states.append(state)
         attempts.append(attempt)
-        delays.append(_bounded(delay_s))
+        delays.append(bounded_s(delay_s))
         results.append(result)
         errors.append(error)
         reasons.append(reason)
@@ -173,9 +197,9 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
     )
 
 
-def _bounded(delay_s: float) -> float:
-    """Return a delay that the store's clock can add: NaN and infinity become the longest."""
-    return max(0.0, delay_s) if delay_s < limits.DELAY_S_MAX else limits.DELAY_S_MAX
+def bounded_s(delay_s: float) -> float:
+    """Return a delay that the store's clock can add; NaN is none."""
+    return min(delay_s, limits.DELAY_S_MAX) if delay_s > 0 else 0.0
 
 
 def _error(error: ErrorInfo) -> bytes:
