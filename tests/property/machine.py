@@ -6,112 +6,26 @@ deadline is ever so near that the moment between two calls decides what an answe
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from abc import abstractmethod
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from goqueue.model.admin import Duty
+from goqueue.model.admin import Duty, Term
 from goqueue.model.errors import LeaseLost
-from goqueue.model.job import ErrorInfo, JobRecord, JobRef, NewJob, OnConflict, Unique
+from goqueue.model.job import JobRecord, JobRef, NewJob
 from goqueue.model.lease import Beat, Claimed, Held, Lease, Want, WorkerInfo
-from goqueue.model.outcome import Answer, Cancel, Complete, Dead, Outcome, Release, Retry, Settlement, Snooze
-from goqueue.model.query import (
-    CancelJobs,
-    Change,
-    Count,
-    DeleteJobs,
-    Enqueued,
-    EnqueueStatus,
-    Filter,
-    Query,
-    RetryJobs,
-    Selection,
-)
+from goqueue.model.outcome import Answer, Crash, Outcome, Release, Settlement, Snooze
+from goqueue.model.query import Change, Count, Enqueued, EnqueueStatus, Filter, Query, Selection
 from goqueue.model.state import FINAL_STATES, JobState
 from goqueue.store.conformance.harness import new_id
 from goqueue.store.port import Store
 from tests.property.pair import Pair
-
-QUEUES = ("a", "b")
-FINAL = (JobState.COMPLETED, JobState.CANCELLED, JobState.DEAD)
-delays = st.sampled_from([0.0, 0.0, 0.0, 1000.0, 3000.0])
-indexes = st.integers(0, 10_000)
-recent = st.integers(0, 5)
-
-BOOM = ErrorInfo("ValueError", "boom", "é")
-OUTCOMES: tuple[Outcome, ...] = (
-    Complete(),
-    Complete(b'{"n":1}'),
-    Retry(0.0, BOOM),
-    Retry(1000.0, BOOM),
-    Retry(0.0, ErrorInfo("KeyError", "'x'")),
-    Snooze(0.0),
-    Snooze(1000.0, "not yet"),
-    Release(),
-    Cancel(),
-    Cancel("not wanted"),
-    Dead(BOOM),
-    Dead(BOOM, "not_retryable"),
-)
-outcomes = st.sampled_from(OUTCOMES)
-
-
-def _keys() -> list[Unique]:
-    """Few keys, so that jobs meet; and every way to hold one."""
-    holds: list[tuple[tuple[JobState, ...], float | None]] = [
-        ((), None),
-        (FINAL, None),
-        (FINAL, 1000.0),
-        (FINAL[:1], 3000.0),
-        (FINAL[1:], None),
-    ]
-    return [
-        Unique(
-            key=key,
-            on_conflict=on_conflict,
-            final_states=final_states,
-            window_s=window_s,
-            digest=hashlib.sha256(key.encode()).digest(),
-        )
-        for key in ("k", "l")
-        for on_conflict in OnConflict
-        for final_states, window_s in holds
-    ]
-
-
-# The machine gives id and tenant. Sampling from ready values leaves Hypothesis more steps for its entropy.
-TIMES: list[dict[str, Any]] = [  # Any: fields of NewJob
-    *[{}] * 6,
-    {"delay_s": 1000.0},
-    {"delay_s": 3000.0},
-    {"run_at": datetime(2001, 1, 1, tzinfo=UTC)},
-    {"run_at": datetime(2190, 1, 1, tzinfo=UTC)},
-]
-SHAPES: list[dict[str, Any]] = [  # Any: fields of NewJob
-    *[{}] * 3,
-    {"max_attempts": 1, "tags": ("t",), "priority": 9},
-    {"max_attempts": 2, "tags": ("t", "u"), "kind": "y"},
-    {"max_crashes": 1, "timeout_s": 30.0, "priority": 0},
-    {"max_crashes": 2, "meta": {"k": "v"}, "kind": "y", "priority": 0},
-]
-jobs = st.builds(
-    lambda n, queue, time, shape, unique: NewJob[object](
-        **({"kind": "x", "args": b'{"n":%d}' % n, "queue": queue, "unique": unique} | time | shape)
-    ),
-    st.integers(0, 9),
-    st.sampled_from(QUEUES),
-    st.sampled_from(TIMES),
-    st.sampled_from(SHAPES),
-    st.sampled_from([*[None] * 30, *_keys()]),
-)
-batches = st.lists(st.tuples(jobs, st.sampled_from([False] * 7 + [True])), min_size=1, max_size=5)
+from tests.property.values import QUEUES, batches, changes, indexes, jobs, outcomes, recent
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -132,6 +46,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.leases: list[tuple[str, Lease]] = []
         self.claims: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
+        self.crashes_told: Counter[str] = Counter()
+        self.expired: Counter[str] = Counter()
+        self.terms: list[Term] = []
 
     # -- users ----------------------------------------------------------------------------------------
 
@@ -144,7 +61,7 @@ class StoreMachine(RuleBasedStateMachine):
             if same_id and ready and ready[-1].unique is None:
                 changed |= {"id": ready[-1].id, "queue": ready[-1].queue}
             ready.append(msgspec.structs.replace(job, **changed))
-        self.pair.both(lambda store: store.enqueue(ready, retry=retry))
+        self._inserted(self.pair.both(lambda store: store.enqueue(ready, retry=retry)))
         self.sent += ready
 
     @precondition(lambda self: self.sent)
@@ -154,6 +71,7 @@ class StoreMachine(RuleBasedStateMachine):
         start = at % len(self.sent)
         batch = self.sent[start : start + count]
         answers = self.pair.both(lambda store: store.enqueue(batch, retry=True))
+        self._inserted(answers)
         live = {record.id for record in self._records() if record is not None}
         for answer in answers:
             assert answer.status is not EnqueueStatus.EXISTS or answer.ref.id in live
@@ -214,7 +132,8 @@ class StoreMachine(RuleBasedStateMachine):
     def _leased(self, worker: str, leases: list[Lease]) -> None:
         for lease in leases:
             self.claims[lease.id] += 1
-            assert lease.fence == self.claims[lease.id] + lease.crashes, "fence = claims + sweeps"
+            sweeps = lease.crashes - self.crashes_told[lease.id] + self.expired[lease.id]
+            assert lease.fence == self.claims[lease.id] + sweeps, "fence = claims + sweeps"
             assert lease.attempt == self.claims[lease.id] - self.handed_back[lease.id]
             self.leases.append((worker, lease))
 
@@ -272,21 +191,24 @@ class StoreMachine(RuleBasedStateMachine):
         self._sweep(duty)
 
     @precondition(lambda self: self.sent)
-    @rule(
-        change=st.one_of(
-            st.builds(CancelJobs, st.sampled_from(["", "why"])), st.just(RetryJobs()), st.just(DeleteJobs())
-        ),
-        picks=st.lists(indexes, min_size=1, max_size=4),
-    )
+    @rule(change=changes, picks=st.lists(indexes, min_size=1, max_size=4))
     def change(self, change: Change, picks: list[int]) -> None:
         """Change jobs by id."""
         ids = tuple(dict.fromkeys(self.sent[pick % len(self.sent)].id for pick in picks))
-        changed = self.pair.both(lambda store: store.change(Selection(self.tenant, ids), change))
-        if isinstance(change, DeleteJobs):
-            gone = {answer.id for answer in changed if answer.status == "changed"}
-            # An id that is gone may be enqueued again, and starts anew.
-            for job_id in gone:
-                del self.claims[job_id], self.handed_back[job_id]
+        self.pair.both(lambda store: store.change(Selection(self.tenant, ids), change))
+
+    @rule(holder=st.sampled_from(["a", "b"]), ttl_s=st.sampled_from([0.0, 1000.0, 3000.0]))
+    def elect(self, holder: str, ttl_s: float) -> None:
+        """Lead, go on leading, or resign."""
+        term = self.pair.both(lambda store: store.elect(f"upkeep of {self.tenant}", holder, ttl_s))
+        if term is not None:
+            self.terms.append(term)
+
+    @precondition(lambda self: self.terms)
+    @rule(duty=st.sampled_from(Duty), at=recent)
+    def sweep_under_a_term(self, duty: Duty, at: int) -> None:
+        """Do an upkeep as a leader who may be none any more."""
+        self._sweep(duty, self.terms[-1 - at % len(self.terms)])
 
     @rule(queue=st.sampled_from(QUEUES), paused=st.sampled_from([False, False, True]))
     def pause(self, queue: str, paused: bool) -> None:
@@ -344,13 +266,13 @@ class StoreMachine(RuleBasedStateMachine):
             if not self.pair.differ:
                 self._end()
         finally:
-            self.pair.clean(self.tenant, self.workers)
+            self.pair.clean(self.tenant, self.workers, [job.id for job in self.sent])
 
     def _end(self) -> None:
         self.look()
         for worker in range(len(self.workers)):
             self.beat(worker, 0.0, None)
-        for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.WORKERS):
+        for duty in (Duty.ORPHANS, Duty.ORPHANS_FULL, Duty.EXPIRED, Duty.WORKERS):
             self._sweep(duty)
         self.look()
 
@@ -360,18 +282,28 @@ class StoreMachine(RuleBasedStateMachine):
         ids = [job.id for job in self.sent]
         return self.pair.both(lambda store: store.get(self.tenant, ids))
 
-    def _sweep(self, duty: Duty) -> None:
-        async def sweep(store: Store) -> int:
+    def _inserted(self, answers: list[Enqueued]) -> None:
+        """An id that was gone without a trace starts anew."""
+        for answer in answers:
+            if answer.status is EnqueueStatus.INSERTED:
+                for counter in (self.claims, self.handed_back, self.crashes_told, self.expired):
+                    del counter[answer.ref.id]
+
+    def _sweep(self, duty: Duty, term: Term | None = None) -> None:
+        async def sweep(store: Store) -> tuple[int, bool]:
             total = 0
             for _ in range(1000):
-                swept = await store.sweep(duty, 100)
+                swept = await store.sweep(duty, 100, term)
                 total += swept.count
                 if not swept.more:
                     # How the history is kept, and so how much of it there is to sweep, is each store's own.
-                    return 0 if duty is Duty.HISTORY else total
+                    return 0 if duty is Duty.HISTORY else total, swept.deposed
             raise AssertionError("the sweep never ends")
 
+        waiting = self.pair.waiting()
         self.pair.both(sweep)
+        if duty is Duty.EXPIRED:
+            self.expired.update(waiting - self.pair.waiting())
 
     def _settlements(self, batch: list[tuple[int, Outcome]]) -> list[Settlement]:
         if not self.leases:
@@ -384,3 +316,5 @@ class StoreMachine(RuleBasedStateMachine):
         for settlement, answer in zip(settlements, answers, strict=True):
             if answer is Answer.APPLIED and isinstance(settlement.outcome, Snooze | Release):
                 self.handed_back[settlement.ref.id] += 1
+            if answer is Answer.APPLIED and isinstance(settlement.outcome, Crash):
+                self.crashes_told[settlement.ref.id] += 1

@@ -11,8 +11,11 @@ import msgspec
 from goqueue.model.admin import Duty
 from goqueue.model.errors import GoQueueError
 from goqueue.model.lease import Beat, Claimed, Lease, Want, WorkerInfo
+from goqueue.model.query import DeleteJobs, Selection
+from goqueue.model.state import StoredState
 from goqueue.store.memory import MemoryStore, working
 from goqueue.store.port import Store
+from tests.property.values import SETTINGS
 
 T = TypeVar("T")
 
@@ -30,7 +33,7 @@ class Pair:
     """The model, the store under test, and the loop on which both live."""
 
     def __init__(self, other: TravellingStore, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
-        self.model = MemoryStore()
+        self.model = MemoryStore(settings=SETTINGS)
         self._other = other
         self._run = run
         self._travelled = 0.0
@@ -79,14 +82,21 @@ class Pair:
             raise
         return followed
 
-    def clean(self, tenant: str, workers: Sequence[str]) -> None:
-        """Leave nothing running in the other store, and its clock where it was: it serves another example next."""
+    def waiting(self) -> set[str]:
+        """Return the ids of the jobs that wait, as the model knows them."""
+        memory = self.model.memory
+        with memory.verb():
+            return {row.job.id for row in memory.live.values() if row.state is StoredState.WAITING}
+
+    def clean(self, tenant: str, workers: Sequence[str], ids: Sequence[str]) -> None:
+        """Leave no job in the other store, and its clock where it was: it serves another example next."""
         for worker in workers:
             self._run(self._other.extend(Beat(worker=WorkerInfo(id=worker), ttl_s=0, tenant=tenant)))
         for duty in (Duty.ORPHANS, Duty.WORKERS):
             for _ in range(100):
                 if not self._run(self._other.sweep(duty, 1000)).more:
                     break
+        self._run(self._other.change(Selection(tenant, tuple(dict.fromkeys(ids))), DeleteJobs()))
         self._other.time_travel(-self._travelled)
 
     def _answer(self, ask: Callable[[Store], Coroutine[Any, Any, T]], store: Store) -> T | GoQueueError:

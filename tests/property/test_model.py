@@ -11,10 +11,10 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from goqueue.model.outcome import Answer, Settlement
-from goqueue.settings import StoreSettings
 from goqueue.store.memory import MemoryStore
 from tests.property.machine import StoreMachine
 from tests.property.pair import Pair, TravellingStore
+from tests.property.values import SETTINGS
 
 HEALTH = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much]
 
@@ -46,7 +46,7 @@ def _compare(other: TravellingStore, runner: asyncio.Runner, *, examples: int, s
 
 
 def test_the_model_keeps_its_own_law(runner: asyncio.Runner) -> None:
-    _compare(MemoryStore(), runner, examples=60)
+    _compare(MemoryStore(settings=SETTINGS), runner, examples=60)
 
 
 def test_the_machine_finds_a_settle_without_its_fence(runner: asyncio.Runner) -> None:
@@ -58,14 +58,14 @@ def test_the_machine_finds_a_settle_without_its_fence(runner: asyncio.Runner) ->
             return await super().settle(unfenced)
 
     with pytest.raises(AssertionError, match="the stores differ"):
-        _compare(Unfenced(), runner, examples=300, shrink=False)
+        _compare(Unfenced(settings=SETTINGS), runner, examples=300, shrink=False)
 
 
 @pytest.mark.timeout(600)
 def test_postgres_answers_as_the_model(database_url: str, runner: asyncio.Runner) -> None:
     from goqueue.store.postgres import PostgresStore
 
-    store = PostgresStore(database_url, settings=StoreSettings(pool_max=2, self_test_s=0.2))
+    store = PostgresStore(database_url, settings=SETTINGS)
     runner.run(store.migrate())
     runner.run(store.open())
     try:
