@@ -13,7 +13,7 @@ from goqueue.model.errors import InvalidInput, KeyBusy, PermissionDenied, StoreU
 from goqueue.model.lease import Signal
 from goqueue.model.outcome import Answer
 from goqueue.settings import StoreSettings
-from goqueue.store.postgres import migrate, partitions
+from goqueue.store.postgres import diagnosis, migrate, partitions
 from goqueue.store.postgres._async.jobs import AsyncPostgresJobs
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
 from goqueue.store.postgres.fetch import LaneFetch
@@ -24,7 +24,7 @@ from goqueue.store.postgres.wakeups import cancels_topic, topic
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from goqueue.model.admin import Record, Term
+    from goqueue.model.admin import Finding, Record, Term
     from goqueue.model.job import JobRef, NewJob
     from goqueue.model.lease import Beat, Beaten, Claimed, Want, WorkerRecord
     from goqueue.model.outcome import Settlement
@@ -326,6 +326,10 @@ class PostgresStore(AsyncPostgresJobs):
             raise translate(e) from e
         finally:
             await connection.close()
+
+    async def diagnose(self) -> list[Finding]:
+        """Look for what will hurt, or hurts already, and say what to do."""
+        return await diagnosis.diagnose(self._database, self._settings, self._now())
 
 
 def _repeats(outcomes: Sequence[Settlement]) -> bool:
