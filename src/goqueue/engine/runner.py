@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import random
 import time
 from collections import deque
@@ -12,24 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from goqueue.engine.executors import aio
-from goqueue.engine.executors.processes import ProcessExecutor
-from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
+from goqueue.engine.attempts import Attempts
 from goqueue.engine.failure import HandlerHung
 from goqueue.engine.report import Reporter
 from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
-from goqueue.engine.verdict import COMPLETE, RELEASE, Stop, overdue, verdict
+from goqueue.engine.verdict import COMPLETE, RELEASE, Stop, verdict
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
-from goqueue.tasks.context import Context, in_handler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
-    from goqueue.engine.executors import wire
-    from goqueue.engine.executors.process import HandlerProcess
     from goqueue.engine.journal import JobJournal
     from goqueue.model.lease import Lease
     from goqueue.model.outcome import Outcome
@@ -67,7 +60,6 @@ class Runner:
         app_ref: str | None = None,
         random01: Callable[[], float] = random.random,
     ) -> None:
-        self.state: object = None
         self.running: dict[str, Running] = {}
         self.hung: set[Running] = set()
         self.finished = 0
@@ -78,7 +70,6 @@ class Runner:
         self._returns = returns
         self._wake = wake
         self._crowded = crowded
-        self._port = port
         self._journal = journal
         self._hung_max = settings.hung_max or settings.concurrency
         self._random01 = random01
@@ -87,15 +78,17 @@ class Runner:
         self._turn_due = False
         self._finished_seen = 0
         self._unknown = UnknownKinds(settings)
-        threads = min(settings.threads, settings.concurrency)
-        self._threads = ThreadExecutor(threads)
-        self._thread_slots = asyncio.Semaphore(threads)
-        self._processes = ProcessExecutor(settings, app_ref or "")
-        self._process_slots = asyncio.Semaphore(settings.child_processes)
-        self._suspects = Suspects(settings, app.tasks, self._processes.reaches)
+        self._attempts = Attempts(
+            settings,
+            port=port,
+            journal=journal,
+            app_ref=app_ref or "",
+            finish=self._finish,
+            decide=self._decide_run,
+            interrupt=self._interrupt,
+        )
+        self._suspects = Suspects(settings, app.tasks, self._attempts.reaches)
         self._reporter = Reporter(self._loop)
-        self._context = contextvars.copy_context()
-        self._context.run(in_handler.set, True)
         self.quiet = asyncio.Event()
         """Set while nothing runs and nothing waits for a slot."""
         self.quiet.set()
@@ -177,14 +170,7 @@ class Runner:
         if task is None:
             self._decide(lease, self._unknown.snooze(lease))
             return
-        run = self._enter(lease, task, claimed_at)
-        if task.run_in == "process":
-            work = self._run_in_process(run)
-        elif task.is_async:
-            work = self._run_async(run)
-        else:
-            work = self._run_in_thread(run)
-        run.job = aio.start(self._loop, work, self._context.copy())
+        self._attempts.start(self._enter(lease, task, claimed_at))
 
     def _enter(self, lease: Lease, task: AnyTask, claimed_at: float) -> Running:
         if lease.id in self.running:
@@ -205,115 +191,11 @@ class Runner:
             run = self._enter(lease, self._tasks[lease.kind], claimed_at)
             run.alone = True
             self._suspects.running += 1
-            run.job = aio.start(self._loop, self._run_in_process(run), self._context.copy())
+            self._attempts.start(run)
             started += 1
         return started
 
-    def _may_start(self, run: Running) -> bool:
-        """False if it is too late for that: then the job has its outcome."""
-        lease = run.lease
-        if lease.start_in_s is not None or lease.deadline_in_s is not None:
-            late = overdue(lease, time.monotonic() - run.claimed_at)
-            if late is not None:
-                if self._end(run):
-                    self._decide(lease, late)
-                return False
-        return True
-
-    def _begin(self, run: Running) -> bool:
-        """Note that its handler starts now in this process. False if it is too late for that."""
-        if not self._may_start(run):
-            return False
-        if self._journal is not None:
-            run.slot = self._journal.start(run.lease)
-        self._start_timer(run)
-        return True
-
-    # -- the three ways to run --------------------------------------------------------------------
-
-    async def _run_async(self, run: Running) -> None:
-        lease, task = run.lease, run.task
-        function: Callable[..., Awaitable[object]] = task.function  # type: ignore[assignment] # task.is_async says so
-        try:
-            if not self._begin(run):
-                return
-            arguments = task.decode(lease.args)
-            if task.wants_context:
-                returned = await function(Context(lease, self._port, self.state), **arguments)
-            else:
-                returned = await function(**arguments)
-        except BaseException as error:
-            self._finish(run, None, error)
-        else:
-            self._finish(run, returned, None)
-
-    async def _run_in_thread(self, run: Running) -> None:
-        lease, task = run.lease, run.task
-        try:
-            await self._thread_slots.acquire()
-            try:
-                if not self._begin(run):
-                    return
-                arguments = task.decode(lease.args)
-                positional = (Context(lease, self._port, self.state),) if task.wants_context else ()
-                function = functools.partial(task.function, *positional, **arguments)
-                run.call = self._threads.start(function, contextvars.copy_context())
-                returned = await run.call.future
-            finally:
-                if not run.gave_slot:
-                    self._thread_slots.release()
-        except HandlerRaised as carried:
-            self._finish(run, None, carried.error)
-        except BaseException as error:
-            self._finish(run, None, error)
-        else:
-            self._finish(run, returned, None)
-
-    async def _run_in_process(self, run: Running) -> None:
-        lease = run.lease
-        try:
-            if run.alone:
-                done = await self._converse(run)
-            else:
-                async with self._process_slots:
-                    done = await self._converse(run)
-        except BaseException as error:
-            self._finish(run, None, error)
-            return
-        if done is None:
-            return
-        if run.stop.spoils and done.stop != run.stop.name:
-            self._finish(run, None, None)  # it came to its end before it heard that this does not count any more
-        elif self._end(run):
-            self._decide(lease, done.outcome)  # the process has judged it: it has the classes of its exceptions
-
-    async def _converse(self, run: Running) -> wire.Done | None:
-        if not self._may_start(run):
-            return None
-        return await self._processes.run(
-            run.task,
-            run.lease,
-            port=self._port,
-            claimed_at=run.claimed_at,
-            started=functools.partial(self._started_in, run),
-            alone=run.alone,
-        )
-
-    def _started_in(self, run: Running, child: HandlerProcess) -> None:
-        run.child = child
-        self._start_timer(run)
-
     # -- interruptions ----------------------------------------------------------------------------
-
-    def _start_timer(self, run: Running) -> None:
-        lease = run.lease
-        if lease.deadline_in_s is not None:
-            left_s = max(0.0, run.claimed_at + lease.deadline_in_s - time.monotonic())
-            if lease.timeout_s is None or left_s < lease.timeout_s:
-                run.timer = self._loop.call_later(left_s, self._interrupt, run, Stop.DEADLINE)
-                return
-        if lease.timeout_s is not None:
-            run.timer = self._loop.call_later(lease.timeout_s, self._interrupt, run, Stop.TIMEOUT)
 
     def _interrupt(self, run: Running, stop: Stop) -> None:
         if run.decided or run.stop is not Stop.NONE:
@@ -322,10 +204,7 @@ class Runner:
         if run.timer is not None:
             run.timer.cancel()
         run.timer = self._loop.call_later(self._settings.cancel_grace_s, self._give_up, run)
-        if run.child is not None:
-            run.child.halt(run.lease, stop.name)
-        elif run.job is not None and run.call is None:
-            run.job.cancel()  # a thread cannot be interrupted: its handler looks at ctx.cancelled
+        self._attempts.tell(run)
 
     def _give_up(self, run: Running) -> None:
         """Stop waiting for a handler that was told to stop and goes on. Its slot is free, its outcome is decided."""
@@ -333,10 +212,9 @@ class Runner:
             return
         told = {"job_id": run.lease.id, "kind": run.lease.kind, "stop": run.stop.name.lower()}
         hung = f"still running {self._settings.cancel_grace_s:g} s after it was told to stop"
-        if run.child is not None and run.job is not None:
-            log.error("kill", **told, process=run.child.pid)
+        if self._attempts.kill(run):
+            log.error("kill", **told)
             self._finish(run, None, HandlerHung(f"{hung}; its process was killed"))
-            run.job.cancel()  # kills it
             return
         stack = run.stack()
         log.error("abandon", **told, stack=stack)
@@ -344,9 +222,7 @@ class Runner:
         if run.job is not None and not run.job.done():
             self.hung.add(run)
             run.job.add_done_callback(lambda _: self.hung.discard(run))
-        if run.call is not None and self._threads.give_up(run.call):
-            run.gave_slot = True
-            self._thread_slots.release()
+        self._attempts.replace(run)
         if len(self.hung) >= self._hung_max:
             self._crowded()
 
@@ -384,6 +260,13 @@ class Runner:
         self._take_turn_soon()
         return len(leases)
 
+    def hand_back_last(self, count: int) -> int:
+        """Give back up to ``count`` of those that would start last, and tell how many."""
+        count = min(count, len(self._waiting))
+        for _ in range(count):
+            self._hand_back(self._waiting.pop()[0])
+        return count
+
     def hand_back_running(self) -> int:
         """Tell all handlers to stop because their jobs are given back, and tell how many."""
         runs = list(self.running.values())
@@ -415,10 +298,22 @@ class Runner:
     async def close(self) -> None:
         """End the executors. Idempotent."""
         self._reporter.close()
-        self._threads.close()
-        await self._processes.close()
+        await self._attempts.close()
 
     # -- outcomes ---------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> object:
+        """What the application's lifespan has yielded; set before the first lease comes."""
+        return self._attempts.state
+
+    @state.setter
+    def state(self, state: object) -> None:
+        self._attempts.state = state
+
+    def _decide_run(self, run: Running, outcome: Outcome) -> None:
+        if self._end(run):
+            self._decide(run.lease, outcome)
 
     def _finish(self, run: Running, returned: object, raised: BaseException | None) -> None:
         if not self._end(run):

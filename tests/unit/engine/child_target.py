@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from goqueue.engine.runner import Runner
 from goqueue.engine.worker import Worker, worker_info
 from goqueue.model.errors import NotConfigured
 from goqueue.settings import WorkerSettings
 from goqueue.tasks.app import GoQueue
-from tests.unit.engine.faults import FaultyStore, hang_defaults
+from tests.unit.engine.faults import FaultyStore
 
 if TYPE_CHECKING:
     from goqueue.engine.child import Child
@@ -92,16 +91,16 @@ async def target(child: Child) -> None:
         raise NotConfigured("there is no store")
     report_to = socket.socket(socket.AF_UNIX)
     report_to.connect(payload.socket)
-    store = ReportingStore()
+    store, settings = ReportingStore(), payload.settings
     if payload.job == "hold_the_gil":
         # Its neighbour is still running when the GIL is free again, and must not be given up.
         await store.enqueue(wait.job(payload.seconds + 0.5))
     if payload.job == "hang":
-        Runner.__init__.__kwdefaults__ = hang_defaults(0.05)
+        settings = msgspec.structs.replace(settings, cancel_grace_s=0.05)
         await store.enqueue(hang.job(payload.seconds), wait.job(0.5))
     if payload.job:
         await store.enqueue(app.tasks[payload.job].job(payload.seconds))
-    info = worker_info(app, payload.settings, ("default",), id=child.worker_id)
+    info = worker_info(app, settings, ("default",), id=child.worker_id)
     report("up", os.getpid(), child.worker_id)
-    await child.serve(Worker(app, store, payload.settings, info=info, lifeline=child.lifeline))
+    await child.serve(Worker(app, store, settings, info=info, lifeline=child.lifeline))
     report("down", os.getpid())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from goqueue.engine.runner import Runner
 from goqueue.model.errors import StoreUnavailable
 from goqueue.model.job import DEFAULT_TENANT
 from goqueue.model.lease import Beaten, Claimed, Held
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from goqueue.model.job import JobRecord, JobRef, NewJob
-    from goqueue.model.lease import Beat, Lease, Want
+    from goqueue.model.lease import Beat, Lease, Signal, Want
     from goqueue.model.outcome import Answer, Settlement
     from goqueue.model.query import Enqueued
 
@@ -101,7 +100,7 @@ class FaultyStore:
         await self._weather()
         return await self.memory.enqueue_by(jobs, by, fence)
 
-    def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[str]:
+    def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Signal]:
         return self.memory.signals(tenant, queues)
 
     async def _weather(self) -> None:
@@ -134,11 +133,6 @@ def quick(**changes: object) -> WorkerSettings:
     """Settings with short waits."""
     values: dict[str, object] = {"poll_s": 0.05, "grace_s": 10.0, "concurrency": 10, "threads": 4, "child_processes": 1}
     return WorkerSettings(**{**values, **changes})  # type: ignore[arg-type] # names and types are checked at run time
-
-
-def hang_defaults(hang_s: float) -> dict[str, object]:
-    """The keyword defaults of a `Runner` that gives handlers up after ``hang_s``."""
-    return {**(Runner.__init__.__kwdefaults__ or {}), "hang_s": hang_s}
 
 
 class Latch:

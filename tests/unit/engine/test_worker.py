@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from goqueue.engine import runner as runner_module
 from goqueue.engine.worker import Worker, _end
 from goqueue.model.errors import InvalidInput, LeaseLost, PermissionDenied, SchemaTooNew, SerializationConflict
 from goqueue.model.job import NewJob
@@ -23,7 +22,7 @@ from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context, in_handler
 from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.signals import SnoozeJob
-from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, hang_defaults, quick
+from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, quick
 
 ERRORS: dict[str, BaseException] = {
     "MemoryError": MemoryError("full"),
@@ -330,7 +329,7 @@ async def test_a_cancel_request_reaches_async_and_plain_handlers(store: FaultySt
 
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_a_handler_that_ignores_its_timeout_loses_its_slot(
-    store: FaultyStore, app: GoQueue, in_thread: bool, monkeypatch: pytest.MonkeyPatch
+    store: FaultyStore, app: GoQueue, in_thread: bool
 ) -> None:
     """FAULTS 13 (light): it is reported with its stack, and its slot goes to another job."""
     latch, let_go = Latch(), threading.Event()
@@ -350,17 +349,16 @@ async def test_a_handler_that_ignores_its_timeout_loses_its_slot(
     @app.task
     def fine() -> None: ...
 
-    monkeypatch.setattr(runner_module.Runner.__init__, "__kwdefaults__", hang_defaults(0.05))
     ids = await store.enqueue((deaf_in_thread if in_thread else deaf).job(), fine.job())
     with capture_logs() as logs:
-        async with working(Worker(app, store, quick(concurrency=1, threads=1))):
+        async with working(Worker(app, store, quick(concurrency=1, threads=1, cancel_grace_s=0.05))):
             await store.until(lambda: len(store.settled) == 2)
             latch.end.set()
             let_go.set()
     (reported,) = [line for line in logs if line["event"] == "abandon"]
     assert reported["job_id"] == ids[0]
     assert "let_go.wait" in reported["stack"] if in_thread else "in deaf" in reported["stack"]
-    (full,) = [line for line in logs if line["event"] == "crowd"]  # nobody can recycle it, but it can be told
+    (full,) = [line for line in logs if line["event"] == "recycle"]  # nobody can recycle it, but it can be told
     assert full["hung"] == 1
     hung, other = await store.jobs(ids)
     assert other.state is JobState.COMPLETED

@@ -1,0 +1,202 @@
+"""How an attempt runs: an async function on the loop, a plain one in a thread, either of them in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import time
+from typing import TYPE_CHECKING
+
+from goqueue.engine.executors import aio
+from goqueue.engine.executors.processes import ProcessExecutor
+from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
+from goqueue.engine.verdict import Stop, overdue
+from goqueue.tasks.context import Context, in_handler
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from goqueue.engine.executors import wire
+    from goqueue.engine.executors.process import HandlerProcess
+    from goqueue.engine.journal import JobJournal
+    from goqueue.engine.running import Running
+    from goqueue.model.outcome import Outcome
+    from goqueue.settings import WorkerSettings
+    from goqueue.tasks.app import AnyTask
+    from goqueue.tasks.context import ContextPort
+
+
+class Attempts:
+    """The executors of one process. ``finish`` hears what a handler returned or raised, ``decide`` takes an outcome
+    that is judged already, ``interrupt`` is called when the time of an attempt is over."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        port: ContextPort,
+        journal: JobJournal | None,
+        app_ref: str,
+        finish: Callable[[Running, object, BaseException | None], None],
+        decide: Callable[[Running, Outcome], None],
+        interrupt: Callable[[Running, Stop], None],
+    ) -> None:
+        self.state: object = None
+        self._port = port
+        self._journal = journal
+        self._finish = finish
+        self._decide = decide
+        self._interrupt = interrupt
+        self._loop = asyncio.get_running_loop()
+        threads = min(settings.threads, settings.concurrency)
+        self._threads = ThreadExecutor(threads)
+        self._thread_slots = asyncio.Semaphore(threads)
+        self._processes = ProcessExecutor(settings, app_ref)
+        self._process_slots = asyncio.Semaphore(settings.child_processes)
+        self._context = contextvars.copy_context()
+        self._context.run(in_handler.set, True)
+
+    def start(self, run: Running) -> None:
+        """Start its handler, or let it wait for a thread or process."""
+        task = run.task
+        if run.alone or task.run_in == "process":
+            work = self._run_in_process(run)
+        elif task.is_async:
+            work = self._run_async(run)
+        else:
+            work = self._run_in_thread(run)
+        run.job = aio.start(self._loop, work, self._context.copy())
+
+    def reaches(self, task: AnyTask) -> bool:
+        """Tell whether a process of its own would find this task."""
+        return self._processes.reaches(task)
+
+    def tell(self, run: Running) -> None:
+        """Tell its handler to stop: ``run.stop`` says why."""
+        if run.child is not None:
+            run.child.halt(run.lease, run.stop.name)
+        elif run.job is not None and run.call is None:
+            run.job.cancel()  # a thread cannot be interrupted: its handler looks at ctx.cancelled
+
+    def kill(self, run: Running) -> bool:
+        """Kill the process of its handler. False if it has none."""
+        if run.child is None or run.job is None:
+            return False
+        run.job.cancel()
+        return True
+
+    def replace(self, run: Running) -> None:
+        """Do without the thread of its handler, which hangs."""
+        if run.call is not None and self._threads.give_up(run.call):
+            run.gave_slot = True
+            self._thread_slots.release()
+
+    async def close(self) -> None:
+        """End the executors. Idempotent."""
+        self._threads.close()
+        await self._processes.close()
+
+    # -- the three ways to run --------------------------------------------------------------------
+
+    async def _run_async(self, run: Running) -> None:
+        lease, task = run.lease, run.task
+        function: Callable[..., Awaitable[object]] = task.function  # type: ignore[assignment] # task.is_async says so
+        try:
+            if not self._begin(run):
+                return
+            arguments = task.decode(lease.args)
+            if task.wants_context:
+                returned = await function(Context(lease, self._port, self.state), **arguments)
+            else:
+                returned = await function(**arguments)
+        except BaseException as error:
+            self._finish(run, None, error)
+        else:
+            self._finish(run, returned, None)
+
+    async def _run_in_thread(self, run: Running) -> None:
+        lease, task = run.lease, run.task
+        try:
+            await self._thread_slots.acquire()
+            try:
+                if not self._begin(run):
+                    return
+                arguments = task.decode(lease.args)
+                positional = (Context(lease, self._port, self.state),) if task.wants_context else ()
+                function = functools.partial(task.function, *positional, **arguments)
+                run.call = self._threads.start(function, contextvars.copy_context())
+                returned = await run.call.future
+            finally:
+                if not run.gave_slot:
+                    self._thread_slots.release()
+        except HandlerRaised as carried:
+            self._finish(run, None, carried.error)
+        except BaseException as error:
+            self._finish(run, None, error)
+        else:
+            self._finish(run, returned, None)
+
+    async def _run_in_process(self, run: Running) -> None:
+        try:
+            if run.alone:
+                done = await self._converse(run)
+            else:
+                async with self._process_slots:
+                    done = await self._converse(run)
+        except BaseException as error:
+            self._finish(run, None, error)
+            return
+        if done is None:
+            return
+        if run.stop.spoils and done.stop != run.stop.name:
+            self._finish(run, None, None)  # it came to its end before it heard that this does not count any more
+        else:
+            self._decide(run, done.outcome)  # the process has judged it: it has the classes of its exceptions
+
+    async def _converse(self, run: Running) -> wire.Done | None:
+        if not self._may_start(run):
+            return None
+        return await self._processes.run(
+            run.task,
+            run.lease,
+            port=self._port,
+            claimed_at=run.claimed_at,
+            started=functools.partial(self._started_in, run),
+            alone=run.alone,
+        )
+
+    def _started_in(self, run: Running, child: HandlerProcess) -> None:
+        run.child = child
+        self._start_timer(run)
+
+    # -- the time of an attempt -------------------------------------------------------------------
+
+    def _may_start(self, run: Running) -> bool:
+        """False if it is too late for that: then the job has its outcome."""
+        lease = run.lease
+        if lease.start_in_s is not None or lease.deadline_in_s is not None:
+            late = overdue(lease, time.monotonic() - run.claimed_at)
+            if late is not None:
+                self._decide(run, late)
+                return False
+        return True
+
+    def _begin(self, run: Running) -> bool:
+        """Note that its handler starts now in this process. False if it is too late for that."""
+        if not self._may_start(run):
+            return False
+        if self._journal is not None:
+            run.slot = self._journal.start(run.lease)
+        self._start_timer(run)
+        return True
+
+    def _start_timer(self, run: Running) -> None:
+        lease = run.lease
+        if lease.deadline_in_s is not None:
+            left_s = max(0.0, run.claimed_at + lease.deadline_in_s - time.monotonic())
+            if lease.timeout_s is None or left_s < lease.timeout_s:
+                run.timer = self._loop.call_later(left_s, self._interrupt, run, Stop.DEADLINE)
+                return
+        if lease.timeout_s is not None:
+            run.timer = self._loop.call_later(lease.timeout_s, self._interrupt, run, Stop.TIMEOUT)
