@@ -17,6 +17,12 @@ NEWEST_KNOWN: Final = 18
 _DURABLE: Final = ("on", "remote_apply", "remote_write", "local")
 SHOWN: Final = 5
 """Holders, sessions, jobs that a text names; the rest is counted."""
+_SOURCES: Final = {
+    "client": "take synchronous_commit out of the URL's options and of PGOPTIONS",
+    "command line": "start the server without synchronous_commit on its command line",
+    "configuration file": "ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()",
+}
+"""What to do about a setting, by where it comes from. Those of roles and databases are listed one by one."""
 _STRONG: Final = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
 
 
@@ -201,8 +207,8 @@ def durability(rows: Rows) -> Finding:
             to = " ".join([*([f"role {role}"] if role else []), *([f"database {database}"] if database else [])])
             bad.append(f"synchronous_commit = {value} for {to}: what it enqueues can be lost by a crash")
             do.append(_reset(role, database))
-    if commit not in _DURABLE and not do:
-        do.append("ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()")
+    if commit not in _DURABLE and source in _SOURCES:
+        do.append(_SOURCES[source])
     if names and not synchronous:
         bad.append(
             f"synchronous_standby_names = {names!r} and no such standby is connected: every commit waits for one"
