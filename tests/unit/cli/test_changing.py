@@ -1,0 +1,253 @@
+"""Dead letters at the command line: seen, retried one by one, by filter, at a rate, with other arguments."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from goqueue.model.job import NewJob
+from goqueue.tasks.prepare import new_id
+from tests.unit.cli.doors import Desk
+
+SEND: NewJob[object] = NewJob(kind="send", args=b'{"to":"ada"}')
+OTHER: NewJob[object] = NewJob(kind="other")
+APP = """
+from goqueue import GoQueue
+app = GoQueue()
+
+@app.task
+async def send(to: str, copies: int = 1) -> None: ...
+"""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Somebody sits at the terminal, and answers what the test puts in here."""
+    answers: list[str] = []
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("typer.confirm", lambda text, **_: _confirm(text, answers))
+    return answers
+
+
+def _confirm(text: str, answers: list[str]) -> bool:
+    import typer
+
+    answer = answers.pop(0)
+    answers.append(text)
+    if answer != "y":
+        raise typer.Abort
+    return True
+
+
+# -- seen -------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_dead_letters_says_why(desk: Desk) -> None:
+    (crashed,) = desk.kill(SEND, error="goqueue.WorkerCrashed", message="pid 7\nsignal 9", reason="crashed")
+    (failed,) = desk.kill(SEND)
+    desk.client.enqueue(OTHER)
+    rows = list(csv.DictReader(io.StringIO(desk("jobs", "list", "--state", "dead", "-o", "csv"))))
+    assert [(row["id"], row["reason"], row["error"]) for row in rows] == [
+        (failed, "attempts", "builtins.ValueError: no"),
+        (crashed, "crashed", "goqueue.WorkerCrashed: pid 7 signal 9"),
+    ]
+    shown = desk("jobs", "list", "--state", "dead")
+    assert "reason" in shown
+    assert "crashed" in shown
+    assert "reason" not in desk("jobs", "list", "--state", "ready"), "no column for what is not said"
+    assert crashed in desk("jobs", "list", "--reason", "crashed")
+    assert failed not in desk("jobs", "list", "--reason", "crashed")
+    assert failed in desk("jobs", "list", "--error", "ValueError", "--created-after", "1h")
+    assert desk("jobs", "list", "--created-before", "1h") == ""
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_fits(desk: Desk, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goqueue.cli.output.PIPE_WIDTH", width)
+    (id,) = desk.kill(NewJob(kind="a_rather_long_kind_of_job"), message="long " * 50)
+    lines = desk("jobs", "list", "--state", "dead").splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split()[:5] == ["id", "state", "kind", "reason", "error"]
+    assert id in lines[2]
+    assert "attempts" in lines[2]
+
+
+def test_a_job_is_shown_with_every_attempt(desk: Desk) -> None:
+    from goqueue.model.job import ErrorInfo
+    from goqueue.model.outcome import Dead, Retry
+
+    job = desk.client.enqueue(
+        SEND.options(timeout_s=5, deadline_s=3600, schedule_to_start_s=60).options(max_attempts=2)
+    )
+    desk.hand.do(Retry(0.0, ErrorInfo("E1", "first", "Traceback 1\nE1: first")))
+    desk.hand.do(Dead(ErrorInfo("E2", "second"), "attempts"))
+    shown = desk("jobs", "show", job.id)
+    assert "attempts (every attempt failed)" in shown
+    assert "2 of 2" in shown
+    attempts = [line for line in shown.splitlines() if line.startswith("attempt ")]
+    assert [line.split()[1] for line in attempts if line.split()[1].isdigit() and "UTC" in line] == ["1", "2"]
+    assert "Traceback 1" in shown
+    assert "second" in shown
+    assert "start within" in shown
+    assert "deadline" in shown
+    record = json.loads(desk("jobs", "show", job.id, "-o", "json"))
+    assert [error["type"] for error in record["errors"]] == ["E1", "E2"]
+    assert record["schedule_to_start_s"] == 60
+
+
+# -- by id ------------------------------------------------------------------------------------------
+
+
+def test_other_arguments(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "edit_app.py").write_text(APP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (id,) = desk.kill(SEND)
+    desk("jobs", "retry", id, "--args", "[1]", code=2)
+    assert "/args" in desk.err
+    desk("jobs", "retry", id, "--args", "{", code=2)
+    desk("jobs", "retry", id, "--args", '{"too": 1}', "--app", "edit_app:app", code=2)
+    assert "/args/too" in desk.err
+    assert desk.states() == {id: "dead"}, "nothing changed"
+    assert "retry changed" in desk("jobs", "retry", id, "--args", '{"to": "grace"}', "--app", "edit_app:app")
+    record = desk.client.get(id).record()
+    assert (record.state, json.loads(bytes(record.args))) == ("ready", {"to": "grace", "copies": 1})
+    desk("jobs", "retry", id, "--args", "{}", code=1)
+    assert "[wrong_state]" in desk.err
+    desk("jobs", "retry", new_id(), "--args", "{}", "--app", "edit_app:app", code=3)
+
+
+def test_arguments_in_an_editor(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (id,) = desk.kill(SEND)
+    script = tmp_path / "editor.py"
+
+    def editor(what: str) -> None:
+        script.write_text(f"import sys, pathlib\npath = pathlib.Path(sys.argv[-1])\ntext = path.read_text()\n{what}\n")
+
+    monkeypatch.setenv("EDITOR", f"'{sys.executable}' '{script}'")
+    monkeypatch.delenv("VISUAL", raising=False)
+    editor("pass")
+    desk("jobs", "retry", id, "--edit", code=1)
+    assert "nothing was changed" in desk.err
+    editor("sys.exit(3)")
+    desk("jobs", "retry", id, "--edit", code=1)
+    assert "ended with 3" in desk.err
+    editor("path.write_text('{')")
+    desk("jobs", "retry", id, "--edit", code=2)
+    assert desk.states() == {id: "dead"}
+    editor("path.write_text(text.replace('ada', 'grace'))")
+    assert "retry changed" in desk("jobs", "retry", id, "--edit")
+    assert json.loads(bytes(desk.client.get(id).record().args)) == {"to": "grace"}
+    monkeypatch.setenv("EDITOR", "/no/such/editor")
+    desk("jobs", "retry", id, "--edit", code=1)
+    assert "set EDITOR" in desk.err
+
+
+# -- by filter --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("retry",),
+        ("cancel",),
+        ("delete",),
+        ("retry", "ID", "--queue", "mail"),
+        ("cancel", "ID", "--state", "ready"),
+        ("retry", "ID", "--rate", "5"),
+        ("delete", "ID", "--dry-run"),
+        ("retry", "--state", "dead"),  # nobody to ask
+        ("retry", "--rate", "5/s", "--yes"),
+        ("retry", "--queue", "mail", "--rate", "fast", "--yes"),
+        ("retry", "--created-after", "yesterday", "--yes"),
+        ("retry", "--queue", "mail", "--edit"),
+        ("retry", "ID", "ID", "--edit"),
+        ("retry", "ID", "ID", "--args", "{}"),
+        ("retry", "ID", "--edit", "--args", "{}"),
+        ("retry", "--queue", "mail", "--args", "{}", "--yes"),  # of which kind?
+        ("delete", "--queue", "mail", "--yes"),
+        ("delete", "--state", "running", "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_clear_is_refused_and_changes_nothing(desk: Desk, arguments: tuple[str, ...]) -> None:
+    (id,) = desk.kill(SEND.options(queue="default"))
+    desk("jobs", *(id if word == "ID" else word for word in arguments), code=2)
+    assert desk.states() == {id: "dead"}
+
+
+def test_it_shows_what_it_would_be_and_asks(desk: Desk, asked: list[str]) -> None:
+    ids = desk.kill(SEND, SEND, SEND)
+    (other,) = desk.kill(OTHER, error="OSError", reason="crashed")
+    out = desk("jobs", "retry", "--state", "dead", "--dry-run")
+    assert "would retry 4 jobs" in out
+    assert [line.split() for line in out.splitlines()[2:4]] == [
+        ["3", "default", "send", "dead", "attempts", "builtins.ValueError"],
+        ["1", "default", "other", "dead", "crashed", "OSError"],
+    ]
+    assert set(desk.states().values()) == {"dead"}
+    asked.append("n")
+    desk("jobs", "retry", "--kind", "send", "--rate", "1/s", code=1)
+    assert asked.pop() == "retry 3 jobs, over 3.0 s?"
+    assert set(desk.states().values()) == {"dead"}
+    asked.append("y")
+    assert "retried 3 of 3\n" in desk("jobs", "retry", "--kind", "send", "--rate", "1/s")
+    assert "due in" in desk.err
+    states = desk.states()
+    assert states[other] == "dead"
+    assert all(states[id] in ("ready", "retrying") for id in ids)
+    desk("jobs", "retry", "--kind", "send")
+    assert "no such jobs" in desk.err
+
+
+def test_a_filter_run(desk: Desk) -> None:
+    desk.kill(*[SEND] * 3)
+    desk.kill(OTHER, reason="crashed")
+    assert desk("jobs", "retry", "--reason", "attempts", "-n", "2", "--yes") == "retried 2 of 2\n"
+    assert "there are more" in desk.err
+    args = ("--kind", "send", "--args", '{"to": "x"}', "--yes")
+    assert desk("jobs", "retry", *args) == "retried 1 of 1\n"
+    assert b'{"to":"x"}' in {bytes(job.known.args) for job in desk.client.iterate() if job.known is not None}
+    assert desk("jobs", "delete", "--state", "dead", "--reason", "crashed", "--yes") == "deleted 1 of 1\n"
+    assert desk("jobs", "cancel", "--kind", "send", "--reason", "enough", "--yes") == "cancelled 3 of 3\n"
+    assert {job.known.reason for job in desk.client.iterate() if job.known is not None} == {"enough"}
+
+
+def test_what_was_not_possible_is_said_and_gives_the_exit_code(desk: Desk) -> None:
+    desk.kill(SEND.options(unique="k"), SEND)
+    desk.client.enqueue(SEND.options(unique="k"))
+    assert desk("jobs", "retry", "--state", "dead", "--yes", code=1) == "retried 1 of 2; not: 1 key_held\n"
+
+
+def test_running_jobs_are_asked_to_stop(desk: Desk) -> None:
+    desk.client.enqueue_many([SEND, SEND])
+    desk.hand.take()
+    assert desk("jobs", "cancel", "--kind", "send", "--yes") == "cancelled 1 of 2\n"
+    assert "1 that run were asked to stop" in desk.err
+
+
+# -- enqueue ----------------------------------------------------------------------------------------
+
+
+def test_limits_and_keys_of_a_new_job(desk: Desk) -> None:
+    key = ("--unique", "k", "--until-started")
+    id = desk("enqueue", "send", "--deadline", "3600", "--start-within", "60", "--timeout", "5", *key).strip()
+    record = desk.client.get(id).record()
+    assert (record.timeout_s, record.schedule_to_start_s, record.unique_key) == (5, 60, "k")
+    assert record.deadline_at is not None
+    assert round((record.deadline_at - record.created_at).total_seconds()) == 3600
+    desk("enqueue", "send", "--unique", "k", "--on-conflict", "reject", code=1)
+    assert "[unique_conflict]" in desk.err
+    desk.hand.take()
+    assert desk("enqueue", "send", *key).strip() != id, "the key is free: it has started"
+    for wrong in (("--deadline", "0"), ("--start-within", "-1"), ("--until-started",), ("--on-conflict", "reject")):
+        desk("enqueue", "send", *wrong, code=2)
