@@ -21,11 +21,11 @@ from goqueue.model.job import JobRecord, JobRef, NewJob
 from goqueue.model.lease import Beat, Claimed, Held, Lease, Want, WorkerInfo
 from goqueue.model.outcome import Answer, Crash, Outcome, Release, Settlement, Snooze
 from goqueue.model.query import Change, Count, Enqueued, EnqueueStatus, Filter, Query, Selection
-from goqueue.model.state import FINAL_STATES, JobState
+from goqueue.model.state import FINAL_STATES, FINAL_STORED, JobState, StoredState
 from goqueue.store.conformance.harness import new_id
 from goqueue.store.port import Store
 from tests.property.pair import Pair
-from tests.property.values import QUEUES, batches, changes, indexes, jobs, outcomes, recent
+from tests.property.values import QUEUES, batches, changes, indexes, jobs, outcomes, recent, retries
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -185,17 +185,33 @@ class StoreMachine(RuleBasedStateMachine):
             self.beat(self.workers.index(worker), 0.0, None)
         self._sweep(Duty.ORPHANS)
 
-    @rule(duty=st.sampled_from(Duty))
-    def sweep(self, duty: Duty) -> None:
-        """Do all of an upkeep."""
-        self._sweep(duty)
+    @rule(duty=st.sampled_from(Duty), at=st.none() | recent)
+    def sweep(self, duty: Duty, at: int | None) -> None:
+        """Do all of an upkeep, perhaps as a leader who may be none any more."""
+        self._sweep(duty, None if at is None or not self.terms else self.terms[-1 - at % len(self.terms)])
 
     @precondition(lambda self: self.sent)
-    @rule(change=changes, picks=st.lists(indexes, min_size=1, max_size=4))
-    def change(self, change: Change, picks: list[int]) -> None:
-        """Change jobs by id."""
-        ids = tuple(dict.fromkeys(self.sent[pick % len(self.sent)].id for pick in picks))
-        self.pair.both(lambda store: store.change(Selection(self.tenant, ids), change))
+    @rule(change=changes, among=st.sampled_from([None, *StoredState]), picks=st.lists(indexes, min_size=1, max_size=4))
+    def change(self, change: Change, among: StoredState | None, picks: list[int]) -> None:
+        """Change jobs by id, any or those of one state."""
+        some = None if among is None else self.pair.ids_in(among)
+        ids = sorted(some or {job.id for job in self.sent})
+        chosen = tuple(dict.fromkeys(ids[pick % len(ids)] for pick in picks))
+        self.pair.both(lambda store: store.change(Selection(self.tenant, chosen), change))
+
+    @precondition(lambda self: self.pair.ids_in(*FINAL_STORED))
+    @rule(change=retries, picks=st.lists(indexes, min_size=1, max_size=3))
+    def retry(self, change: Change, picks: list[int]) -> None:
+        """Retry final jobs by hand."""
+        ids = sorted(self.pair.ids_in(*FINAL_STORED))
+        chosen = tuple(dict.fromkeys(ids[pick % len(ids)] for pick in picks))
+        self.pair.both(lambda store: store.change(Selection(self.tenant, chosen), change))
+
+    @rule(steps=st.sampled_from([1, 3, 5]))
+    def expire(self, steps: int) -> None:
+        """Let time pass, and sweep what has waited for too long."""
+        self.advance(steps)
+        self._sweep(Duty.EXPIRED)
 
     @rule(holder=st.sampled_from(["a", "b"]), ttl_s=st.sampled_from([0.0, 1000.0, 3000.0]))
     def elect(self, holder: str, ttl_s: float) -> None:
@@ -203,12 +219,6 @@ class StoreMachine(RuleBasedStateMachine):
         term = self.pair.both(lambda store: store.elect(f"upkeep of {self.tenant}", holder, ttl_s))
         if term is not None:
             self.terms.append(term)
-
-    @precondition(lambda self: self.terms)
-    @rule(duty=st.sampled_from(Duty), at=recent)
-    def sweep_under_a_term(self, duty: Duty, at: int) -> None:
-        """Do an upkeep as a leader who may be none any more."""
-        self._sweep(duty, self.terms[-1 - at % len(self.terms)])
 
     @rule(queue=st.sampled_from(QUEUES), paused=st.sampled_from([False, False, True]))
     def pause(self, queue: str, paused: bool) -> None:
@@ -300,10 +310,10 @@ class StoreMachine(RuleBasedStateMachine):
                     return 0 if duty is Duty.HISTORY else total, swept.deposed
             raise AssertionError("the sweep never ends")
 
-        waiting = self.pair.waiting()
+        waiting = self.pair.ids_in(StoredState.WAITING)
         self.pair.both(sweep)
         if duty is Duty.EXPIRED:
-            self.expired.update(waiting - self.pair.waiting())
+            self.expired.update(waiting - self.pair.ids_in(StoredState.WAITING))
 
     def _settlements(self, batch: list[tuple[int, Outcome]]) -> list[Settlement]:
         if not self.leases:

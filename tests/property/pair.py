@@ -82,11 +82,10 @@ class Pair:
             raise
         return followed
 
-    def waiting(self) -> set[str]:
-        """Return the ids of the jobs that wait, as the model knows them."""
+    def ids_in(self, *states: StoredState) -> set[str]:
+        """Return the ids of the jobs in these states, as the model knows them."""
         memory = self.model.memory
-        with memory.verb():
-            return {row.job.id for row in memory.live.values() if row.state is StoredState.WAITING}
+        return {row.job.id for row in (*memory.live.values(), *memory.past.values()) if row.state in states}
 
     def clean(self, tenant: str, workers: Sequence[str], ids: Sequence[str]) -> None:
         """Leave no job in the other store, and its clock where it was: it serves another example next."""

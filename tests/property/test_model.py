@@ -10,7 +10,10 @@ import msgspec
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from goqueue.model.outcome import Answer, Settlement
+from goqueue.model.admin import Duty, Swept, Term
+from goqueue.model.job import NewJob
+from goqueue.model.outcome import Answer, Crash, Retry, Settlement
+from goqueue.model.query import Enqueued
 from goqueue.store.memory import MemoryStore
 from tests.property.machine import StoreMachine
 from tests.property.pair import Pair, TravellingStore
@@ -49,16 +52,37 @@ def test_the_model_keeps_its_own_law(runner: asyncio.Runner) -> None:
     _compare(MemoryStore(settings=SETTINGS), runner, examples=60)
 
 
-def test_the_machine_finds_a_settle_without_its_fence(runner: asyncio.Runner) -> None:
-    class Unfenced(MemoryStore):
-        async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
-            rows = [self.memory.live.get((o.ref.tenant, o.ref.id)) for o in outcomes]
-            fences = [o.fence if row is None else row.fence for row, o in zip(rows, outcomes, strict=True)]
-            unfenced = [msgspec.structs.replace(o, fence=f) for o, f in zip(outcomes, fences, strict=True)]
-            return await super().settle(unfenced)
+class Unfenced(MemoryStore):
+    async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        rows = [self.memory.live.get((o.ref.tenant, o.ref.id)) for o in outcomes]
+        fences = [o.fence if row is None else row.fence for row, o in zip(rows, outcomes, strict=True)]
+        unfenced = [msgspec.structs.replace(o, fence=f) for o, f in zip(outcomes, fences, strict=True)]
+        return await super().settle(unfenced)
 
+
+class NeverDeposed(MemoryStore):
+    async def sweep(self, duty: Duty, limit: int, term: Term | None = None) -> Swept:
+        return await super().sweep(duty, limit)
+
+
+class CrashesAtOnce(MemoryStore):
+    async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        retried = [
+            msgspec.structs.replace(o, outcome=Retry(0.0, o.outcome.error)) if isinstance(o.outcome, Crash) else o
+            for o in outcomes
+        ]
+        return await super().settle(retried)
+
+
+class Forgetful(MemoryStore):
+    async def enqueue(self, jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
+        return await super().enqueue([msgspec.structs.replace(job, deadline_s=None) for job in jobs], retry)
+
+
+@pytest.mark.parametrize("broken", [Unfenced, NeverDeposed, CrashesAtOnce, Forgetful])
+def test_the_machine_finds_what_is_broken(runner: asyncio.Runner, broken: type[MemoryStore]) -> None:
     with pytest.raises(AssertionError, match="the stores differ"):
-        _compare(Unfenced(settings=SETTINGS), runner, examples=300, shrink=False)
+        _compare(broken(settings=SETTINGS), runner, examples=300, shrink=False)
 
 
 @pytest.mark.timeout(600)

@@ -101,17 +101,14 @@ jobs = st.builds(
     st.sampled_from(SHAPES),
     st.sampled_from([*[None] * 30, *_keys()]),
 )
-changes: st.SearchStrategy[Change] = st.one_of(
-    st.sampled_from([CancelJobs(), CancelJobs("why"), DeleteJobs()]),
-    st.sampled_from(
-        [
-            RetryJobs(),
-            RetryJobs(),
-            RetryJobs(args=b'{"edited":1}'),
-            RetryJobs(delay_s=1000.0),
-            RetryJobs(every_s=1000.0),
-            RetryJobs(args=b'{"edited":2}', delay_s=3000.0, every_s=2000.0),
-        ]
-    ),
-)
+RETRIES: list[Change] = [
+    RetryJobs(),
+    RetryJobs(),
+    RetryJobs(args=b'{"edited":1}'),
+    RetryJobs(delay_s=1000.0),
+    RetryJobs(every_s=1000.0),
+    RetryJobs(args=b'{"edited":2}', delay_s=3000.0, every_s=2000.0),
+]
+retries = st.sampled_from(RETRIES)
+changes = st.sampled_from([*[CancelJobs(), CancelJobs("why"), DeleteJobs()] * 2, *RETRIES])
 batches = st.lists(st.tuples(jobs, st.sampled_from([False] * 7 + [True])), min_size=1, max_size=5)
