@@ -57,8 +57,11 @@ def check(
 
 
 async def _check_schema(doors: Doors, url: str | None) -> None:
+    from goqueue.cli import logs
+    from goqueue.cli.options import LogFormat
     from goqueue.model.errors import NotConfigured
 
+    logs.configure(LogFormat.TEXT, source="check")  # to stderr: what is on stdout may be read by a program
     try:
         store = doors.store(url)
     except NotConfigured as error:

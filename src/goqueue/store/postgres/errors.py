@@ -54,8 +54,8 @@ def translate(e: BaseException) -> GoQueueError:
             )
         case psycopg.OperationalError() if "unsupported startup parameter" in str(e):
             return StoreUnavailable(
-                f"the pooler in front of PostgreSQL refuses what the URL asks for: {_first_line(e)}: take it out of the "
-                "URL (ALTER ROLE … SET does the same), or connect to PostgreSQL itself"
+                f"the pooler in front of PostgreSQL refuses what the URL asks for: {_first_line(e)}: take it out "
+                "(ALTER ROLE … SET does the same), or connect to PostgreSQL itself"
             )
         case _ if is_missing_partition(e):
             return StoreUnavailable(
