@@ -1,0 +1,234 @@
+"""Faults 14 and 15: a network that swallows everything, and one that breaks every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from goqueue.client._sync.client import Client
+from goqueue.model.errors import ResultTimeout, StoreUnavailable
+from goqueue.model.job import NewJob
+from goqueue.settings import ClientSettings
+from tests.chaos.clients import async_client, sync_client
+from tests.chaos.harness import Chaos, Server
+from tests.support.proxy import Proxy
+
+BACK_S = 5.0
+"""Within this time all works again once the network does."""
+READY_S = 0.5
+TIGHT = {
+    "GOQUEUE_STORE_STATEMENT_TIMEOUT_S": "2",
+    "GOQUEUE_STORE_CONNECT_TIMEOUT_S": "2",
+    "GOQUEUE_SERVER_READY_S": f"{READY_S}",
+    "GOQUEUE_SERVER_REQUEST_TIMEOUT_S": "6",
+}
+SLACK_S = 5.0
+"""What a busy machine may add to a deadline."""
+
+
+class Site:
+    """A server and a worker behind a proxy. Its worker alone takes the queue "far"."""
+
+    def __init__(self, chaos: Chaos, proxy: Proxy, **variables: str) -> None:
+        self.chaos = chaos
+        self.proxy = proxy
+        self.worker = chaos.worker(
+            "--queues", "far,default", "--concurrency", "8", GOQUEUE_URL=proxy.url, **TIGHT, **variables
+        )
+        self.server: Server = chaos.server(GOQUEUE_URL=proxy.url, **TIGHT, **variables)
+
+    def post(self, queue: str = "far") -> str | None:
+        """Submit by the server; None for a 503."""
+        (job,) = self.chaos.jobs("work", options={"queue": queue})
+        body = {"kind": job.kind, "id": job.id, "queue": queue, "args": {}}
+        self.chaos.ledger.write("sent", id=job.id, kind=job.kind)
+        answer = self.server.http.post("/v1/jobs", json=body)
+        if answer.status_code == 503:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["retryable"] is True
+            self.chaos.ledger.write("failed", id=job.id)
+            return None
+        assert answer.status_code == 201, answer.text
+        self.chaos.ledger.write("acknowledged", id=job.id)
+        return job.id
+
+    def ready(self) -> bool:
+        answer = self.server.http.get("/readyz")
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200
+
+    def works_within(self, limit_s: float) -> float:
+        """Wait until a job goes in at the server and is run by the worker; how long that took."""
+        began = time.monotonic()
+        id: str | None = None
+        while id is None:
+            id = self.post()
+            assert time.monotonic() - began < limit_s, f"no job gets in (seed {self.chaos.seed})"
+        left_s = limit_s - (time.monotonic() - began)
+        self.chaos.wait(lambda: self.chaos.is_final(id), "a job that got in after the fault is run", left_s)
+        self.chaos.wait(self.ready, "the server is ready again", left_s)
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        assert self.server.stop() == 0, self.server.process.output
+        assert self.worker.stop() == 0, self.worker.output
+
+
+@contextmanager
+def watching(site: Site) -> Iterator[list[tuple[float, bool]]]:
+    """Ask /readyz again and again in the background: when it was asked, and what it said."""
+    seen: list[tuple[float, bool]] = []
+    end = threading.Event()
+
+    def watch() -> None:
+        with httpx.Client(base_url=site.server.url, timeout=30) as http:
+            while not end.is_set():
+                asked_at = time.monotonic()
+                seen.append((asked_at, http.get("/readyz").status_code == 200))
+                end.wait(0.1)
+
+    thread = threading.Thread(target=watch, name="readyz")
+    thread.start()
+    try:
+        yield seen
+    finally:
+        end.set()
+        thread.join(30)
+
+
+@pytest.mark.parametrize("answers_only", [False, True], ids=["both_ways", "answers_only"])
+def test_14_a_black_hole(chaos: Chaos, answers_only: bool) -> None:
+    hole_s = chaos.pick(5, 30)
+    with Proxy(chaos.url) as proxy, ThreadPoolExecutor(4) as pool:
+        site = Site(chaos, proxy)
+        near = chaos.worker("--queues", "default")  # on the good side: it sweeps what the far one holds
+        with chaos.flow("work", every_s=0.05, ms=30), waiting_clients(proxy) as (client, job_id):
+            site.works_within(30)
+            held = chaos.enqueue("gated", 2, name="g", options={"queue": "far"})
+            for id in held:
+                chaos.wait_started(id)
+            chaos.open_gate("g")
+            proxy.black_hole(answers_only=answers_only)
+            began = time.monotonic()
+            deadlines = [
+                ("client.enqueue", 2 * (2 + 2), pool.submit(_fails, client)),
+                ("client.result", 3, pool.submit(_times_out, client, job_id)),
+                ("async client.enqueue", 2 * (2 + 2), pool.submit(_fails_async, proxy.url)),
+            ]
+            assert site.post() is None, "a server that hears nothing says 503"
+            assert time.monotonic() - began < 6 + SLACK_S
+            asked_at = time.monotonic()
+            assert not site.ready()
+            assert time.monotonic() - asked_at < READY_S + SLACK_S
+            assert site.server.http.get("/livez").status_code == 200
+            for what, limit_s, future in deadlines:
+                took_s = _result(future, what)
+                assert took_s < limit_s + SLACK_S, f"{what} took {took_s:.1f} s (seed {chaos.seed})"
+            assert site.worker.popen.poll() is None
+            chaos.wait(lambda: time.monotonic() - began >= hole_s, "the black hole has its length")
+            assert not site.ready()
+            proxy.heal()
+            took_s = site.works_within(BACK_S)
+            print(f"back after {took_s:.1f} s")
+        chaos.settle()
+        site.stop()
+        assert near.stop() == 0, near.output
+    chaos.check()
+
+
+@contextmanager
+def waiting_clients(proxy: Proxy) -> Iterator[tuple[Client, str]]:
+    """A client with warm connections, and a job that nobody takes."""
+    quick = ClientSettings(enqueue_tries=2)
+    with sync_client(proxy.url, quick, statement_timeout_s=2, connect_timeout_s=2) as client:
+        idle = client.enqueue(NewJob[object](kind="work", queue="nobody"))
+        yield client, idle.id
+
+
+def _fails(client: Client) -> float:
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        client.enqueue(NewJob(kind="work", queue="nobody"))
+    return time.monotonic() - began
+
+
+def _fails_async(url: str) -> float:
+    async def run() -> float:
+        began = time.monotonic()
+        async with async_client(
+            url, ClientSettings(enqueue_tries=2), statement_timeout_s=2, connect_timeout_s=2
+        ) as one:
+            with pytest.raises(StoreUnavailable):
+                await one.enqueue(NewJob(kind="work", queue="nobody"))
+        return time.monotonic() - began
+
+    return asyncio.run(run())
+
+
+def _times_out(client: Client, id: str) -> float:
+    began = time.monotonic()
+    with pytest.raises((ResultTimeout, StoreUnavailable)):
+        client.get(id).result(timeout_s=1)
+    return time.monotonic() - began
+
+
+def _result(future: Future[float], what: str) -> float:
+    try:
+        return future.result(60)
+    except TimeoutError:
+        raise AssertionError(f"{what} waits for ever") from None
+
+
+def test_15_connections_are_reset_again_and_again(chaos: Chaos) -> None:
+    resets, every_s = chaos.pick(20, 100), chaos.pick(200, 300) / 1000
+    with Proxy(chaos.url) as proxy:
+        site = Site(chaos, proxy)
+        with chaos.flow("work", every_s=0.05, ms=20), watching(site) as seen:
+            site.works_within(30)
+            for _ in range(resets):
+                proxy.reset_all()
+                time.sleep(chaos.random.uniform(0, 2 * every_s))
+            site.works_within(BACK_S)
+
+            # The host refuses: connections break, and no new one comes.
+            for _ in range(chaos.pick(1, 3)):
+                proxy.refusing = True
+                proxy.reset_all()
+                began = time.monotonic()
+                assert site.post() is None
+                chaos.wait(lambda: not site.ready(), "the server says that it is not ready", READY_S + SLACK_S)
+                false_from = time.monotonic()
+                chaos.wait(lambda b=began: time.monotonic() - b > 4 * READY_S, "a while")  # type: ignore[misc]
+                asked = time.monotonic()
+                proxy.refusing = False
+                site.works_within(BACK_S)
+                meanwhile = [ok for at, ok in seen if false_from <= at <= asked - 0.2]
+                assert not any(meanwhile), "ready while there was no database"
+        chaos.settle()
+        site.stop()
+    chaos.check()
+
+
+def test_15_every_backend_is_terminated_each_second(chaos: Chaos) -> None:
+    end_all = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    with Proxy(chaos.url) as proxy:
+        site = Site(chaos, proxy)
+        with chaos.flow("work", every_s=0.05, ms=20):
+            site.works_within(30)
+            for _ in range(chaos.pick(3, 30)):
+                assert chaos.sql(end_all)
+                time.sleep(1)
+            site.works_within(BACK_S)
+        chaos.settle()
+        site.stop()
+    chaos.check()
