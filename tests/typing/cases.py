@@ -15,8 +15,10 @@ from goqueue.client._sync.client import Client
 from goqueue.client._sync.job import Job
 from goqueue.model.job import NewJob
 from goqueue.model.query import Enqueued
+from goqueue.model.retry import RetryDelays
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context
+from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.task import Task
 
 app = GoQueue()
@@ -123,6 +125,18 @@ def listed() -> None:
     as_function: Callable[[int], float] = sync_bare
     narrower: NewJob[object] = sync_bare.job(1)
     del by_name, as_function, narrower
+
+
+def policies() -> None:
+    """A job takes numbers or a policy; rules take classes of exceptions, of one kind or several."""
+    policy = RetryPolicy.fixed(1, on={ConnectionError: RetryPolicy.fixed(2), ValueError: RetryPolicy.fixed(3)})
+    one = {ConnectionError: policy}
+    assert_type(RetryPolicy.exponential(on=one).on(KeyError, policy), RetryPolicy)
+    assert_type(sync_bare.job(1).options(retry=policy, deadline_s=5, schedule_to_start_s=None), NewJob[float])
+    sync_bare.job(1).options(retry=RetryDelays(base_s=1))
+    sync_bare.job(1).options(retry=5)  # type: ignore[arg-type]
+    policy.on(int, policy)  # type: ignore[arg-type]
+    app.task(retry=RetryDelays())  # type: ignore[call-overload]
 
 
 def with_client(client: Client) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from goqueue.tasks.retry_after import asked_for_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+E = TypeVar("E", bound=BaseException)
 
 RETRY_AFTER_MAX_S: Final = 86_400.0
 """Who answers "come back in a year" is believed for a day, unless a policy says otherwise."""
@@ -67,7 +69,7 @@ class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
         cap_s: float = 3600.0,
         jitter: Jitter = Jitter.EQUAL,
         no_retry_on: Sequence[type[BaseException]] = (),
-        on: Mapping[type[BaseException], RetryPolicy] | None = None,
+        on: Mapping[type[E], RetryPolicy] | None = None,
         retry_for_s: float | None = None,
         retry_after_max_s: float = RETRY_AFTER_MAX_S,
     ) -> RetryPolicy:
@@ -90,7 +92,7 @@ class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
         *,
         jitter: Jitter = Jitter.NONE,
         no_retry_on: Sequence[type[BaseException]] = (),
-        on: Mapping[type[BaseException], RetryPolicy] | None = None,
+        on: Mapping[type[E], RetryPolicy] | None = None,
         retry_for_s: float | None = None,
         retry_after_max_s: float = RETRY_AFTER_MAX_S,
     ) -> RetryPolicy:
@@ -111,7 +113,7 @@ class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
         *,
         jitter: Jitter = Jitter.NONE,
         no_retry_on: Sequence[type[BaseException]] = (),
-        on: Mapping[type[BaseException], RetryPolicy] | None = None,
+        on: Mapping[type[E], RetryPolicy] | None = None,
         retry_for_s: float | None = None,
         retry_after_max_s: float = RETRY_AFTER_MAX_S,
     ) -> RetryPolicy:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+from unittest.mock import Mock
+
 import pytest
 from structlog.testing import capture_logs
 
-from goqueue.engine.report import report
+from goqueue.engine import report as report_module
+from goqueue.engine.report import LINES_MAX, WINDOW_S, Reporter, report
 from goqueue.engine.worker import Worker
 from goqueue.model.job import ErrorInfo
-from goqueue.model.outcome import Cancel, Complete, Dead, Outcome, Release, Retry, Snooze
+from goqueue.model.outcome import Cancel, Complete, Crash, Dead, Outcome, Release, Retry, Snooze
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.signals import CancelJob, SnoozeJob
 from tests.unit.engine.faults import FaultyStore, quick
 from tests.unit.engine.test_verdict import lease
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 ERROR = ErrorInfo("pkg.Broken", "first line\nsecond line", "Traceback …\npkg.Broken: first line\n")
 JOB = {"job_id": "x", "kind": "anything", "queue": "default", "attempt": 3, "max_attempts": 20}
@@ -25,6 +33,7 @@ TABLE = [
         Dead(ERROR, "not_retryable"),
         {"event": "dead", "log_level": "error", **TOLD, "reason": "not_retryable", "stack": ERROR.traceback.rstrip()},
     ),
+    (Crash(ERROR), {"event": "crash", "log_level": "error", **TOLD, "crashes": 1}),
     (Snooze(5.0, "later"), {"event": "snooze", "log_level": "debug", "reason": "later", "delay_s": 5.0}),
     (Cancel("unwanted"), {"event": "cancel", "log_level": "info", "reason": "unwanted"}),
 ]
@@ -86,3 +95,49 @@ async def test_a_worker_says_it_once_for_each_attempt() -> None:
     )
     (dead,) = [line for line in lines if line["event"] == "dead"]
     assert "fail_for_good" in dead["stack"]
+
+
+class Loop:
+    """Timers that ring when the test says so."""
+
+    def __init__(self) -> None:
+        self.timers: list[Callable[[], None]] = []
+
+    def call_later(self, delay_s: float, ring: Callable[[], None]) -> Mock:
+        assert delay_s == WINDOW_S
+        self.timers.append(ring)
+        return Mock()
+
+
+def test_a_flood_of_failures_is_a_bounded_number_of_lines_and_a_count() -> None:
+    loop = Loop()
+    reporter = Reporter(cast("asyncio.AbstractEventLoop", loop))
+    with capture_logs() as logs:
+        for _ in range(1_000):
+            reporter.report(lease(), Retry(1.0, ERROR))
+            reporter.report(lease(kind="other"), Cancel("unwanted"))
+            reporter.report(lease(), Complete(b"1"))
+        assert [line["event"] for line in logs] == ["retry", "cancel"] * LINES_MAX
+        (ring,) = loop.timers
+        ring()
+        counts = [(line["outcome"], line["kind"], line["lines"]) for line in logs[2 * LINES_MAX :]]
+        assert counts == [("retry", "anything", 1_000 - LINES_MAX), ("cancel", "other", 1_000 - LINES_MAX)]
+        del logs[:]
+        reporter.report(lease(), Retry(1.0, ERROR))
+        assert [line["event"] for line in logs] == ["retry"]
+        loop.timers[1]()
+        assert len(logs) == 1
+        reporter.close()
+        assert len(logs) == 1
+
+
+def test_what_was_left_out_is_told_at_the_end_and_kinds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "WINDOWS_MAX", 5)
+    reporter = Reporter(cast("asyncio.AbstractEventLoop", Loop()))
+    with capture_logs() as logs:
+        for n in range(100):
+            reporter.report(lease(kind=str(n)), Retry(1.0, ERROR))
+        assert len(logs) == 5 + LINES_MAX
+        reporter.close()
+        reporter.close()
+    assert [(line["kind"], line["lines"]) for line in logs[5 + LINES_MAX :]] == [("others", 95 - LINES_MAX)]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.engine.failure import HandlerHung, cut, describe
-from goqueue.engine.verdict import Stop, verdict
+from goqueue.engine.failure import HandlerDied, HandlerHung, HandlerNotStarted, cut, describe
+from goqueue.engine.verdict import Stop, overdue, verdict
 from goqueue.model import limits
 from goqueue.model.lease import Lease
-from goqueue.model.outcome import Cancel, Complete, Dead, Outcome, Release, Retry, Snooze
+from goqueue.model.outcome import Cancel, Complete, Crash, Dead, Outcome, Release, Retry, Snooze
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
@@ -26,8 +27,8 @@ app = GoQueue()
 def anything() -> object: ...
 
 
-def lease(attempt: int = 1, max_attempts: int = 20, timeout_s: float | None = None) -> Lease:
-    return Lease(
+def lease(attempt: int = 1, max_attempts: int = 20, timeout_s: float | None = None, **more: object) -> Lease:
+    made = Lease(
         id="x",
         tenant="default",
         queue="default",
@@ -43,6 +44,7 @@ def lease(attempt: int = 1, max_attempts: int = 20, timeout_s: float | None = No
         run_at=NOW,
         meta=None,
     )
+    return msgspec.structs.replace(made, **more)
 
 
 def judge(
@@ -53,6 +55,7 @@ def judge(
     policy: RetryPolicy | None = None,
     stop: Stop = Stop.NONE,
     random01: float = 0.5,
+    since_claim_s: float = 0.0,
 ) -> Outcome:
     return verdict(
         returned,
@@ -62,6 +65,7 @@ def judge(
         policy=policy or RetryPolicy.fixed(8.0, no_retry_on=(KeyError,)),
         stop=stop,
         random01=random01,
+        since_claim_s=since_claim_s,
     )
 
 
@@ -71,6 +75,7 @@ class Unspeakable(Exception):
 
 
 LAST = lease(attempt=20)
+TRIED = RetryPolicy.fixed(8.0, retry_for_s=60.0)
 
 TABLE = [
     # returned, raised, lease, stop -> type of the outcome, what is told of it
@@ -105,6 +110,29 @@ TABLE = [
     (None, HandlerHung("stuck"), LAST, Stop.HAND_BACK, Release, {}),
     ("done", None, lease(), Stop.HAND_BACK, Complete, {"result": b'"done"'}),
     (None, DeadJob("hopeless"), lease(), Stop.HAND_BACK, Dead, {"reason": "hopeless"}),
+    # the process died under it: a crash, unless we killed it
+    (None, HandlerDied("SIGSEGV"), LAST, Stop.NONE, Crash, {}),
+    (None, HandlerDied("SIGKILL"), lease(), Stop.CANCEL, Cancel, {"reason": "cancelled on request"}),
+    (None, HandlerDied("SIGKILL"), lease(), Stop.HAND_BACK, Release, {}),
+    (None, HandlerDied("SIGKILL"), lease(timeout_s=1), Stop.TIMEOUT, Retry, {"delay_s": 8.0}),
+    (None, HandlerDied("SIGKILL"), lease(deadline_in_s=1.0), Stop.DEADLINE, Dead, {"reason": "deadline"}),
+    (None, HandlerNotStarted("no memory"), lease(), Stop.NONE, Retry, {"delay_s": 8.0}),
+    # the total deadline
+    ("late", None, lease(deadline_in_s=1.0), Stop.DEADLINE, Dead, {"reason": "deadline"}),
+    (None, CancelJob(), lease(deadline_in_s=1.0), Stop.DEADLINE, Dead, {"reason": "deadline"}),
+    (None, ValueError("no"), lease(deadline_in_s=8.0), Stop.NONE, Dead, {"reason": "deadline"}),
+    (None, ValueError("no"), lease(deadline_in_s=8.1), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, RetryJob(9.0), lease(deadline_in_s=8.1), Stop.NONE, Dead, {"reason": "deadline"}),
+    (None, ValueError("no"), lease(20, deadline_in_s=1.0), Stop.NONE, Dead, {"reason": "attempts"}),
+    # numbers of the job itself
+    (None, ValueError("no"), lease(retry=RetryPolicy.fixed(3.0)), Stop.NONE, Retry, {"delay_s": 3.0}),
+    (None, KeyError("no"), lease(retry=RetryPolicy.fixed(3.0)), Stop.NONE, Dead, {"reason": "not_retryable"}),
+    (None, RetryJob(), lease(retry=RetryPolicy.fixed(3.0)), Stop.NONE, Retry, {"delay_s": 3.0}),
+    # for how long it is tried
+    (None, ValueError("no"), lease(tried_for_s=52.0, retry=TRIED), Stop.NONE, Retry, {"delay_s": 8.0}),
+    (None, ValueError("no"), lease(tried_for_s=52.1, retry=TRIED), Stop.NONE, Dead, {"reason": "retry_for"}),
+    (None, RetryJob(60.5), lease(retry=TRIED), Stop.NONE, Dead, {"reason": "retry_for"}),
+    (None, SnoozeJob(60.5), lease(retry=TRIED), Stop.NONE, Snooze, {"delay_s": 60.5}),
 ]
 
 
@@ -207,3 +235,68 @@ def test_laws_of_failure(
             assert stop is Stop.HAND_BACK
         case _:
             raise AssertionError(outcome)
+
+
+def test_the_time_that_an_attempt_has_taken_counts() -> None:
+    tried = lease(tried_for_s=40.0, retry=TRIED)
+    assert isinstance(judge(raised=ValueError(), of=tried, since_claim_s=12.0), Retry)
+    assert judge(raised=ValueError(), of=tried, since_claim_s=12.1) == Dead(describe(ValueError()), "retry_for")
+    ending = lease(deadline_in_s=60.0)
+    assert isinstance(judge(raised=ValueError(), of=ending, since_claim_s=51.9), Retry)
+    assert isinstance(judge(raised=ValueError(), of=ending, since_claim_s=52.0), Dead)
+
+
+def test_what_an_error_was_raised_from_says_when_to_come_back() -> None:
+    policy = RetryPolicy.fixed(8.0, no_retry_on=(KeyError,)).on(OSError, RetryPolicy.fixed(2.0))
+    for cause, delay_s in ((OSError(), 2.0), (KeyError(), 8.0), (ValueError(), 8.0)):
+        signal = RetryJob()
+        signal.__cause__ = cause
+        outcome = judge(raised=signal, policy=policy)
+        assert isinstance(outcome, Retry)
+        assert outcome.delay_s == delay_s
+    busy = OSError()
+    busy.retry_after_s = 70  # type: ignore[attr-defined] # as users do
+    asked = judge(raised=busy, policy=policy)
+    assert isinstance(asked, Retry)
+    assert asked.delay_s == 70
+    own = RetryJob(3.0)
+    own.__cause__ = busy
+    handlers = judge(raised=own, policy=policy)
+    assert isinstance(handlers, Retry)
+    assert handlers.delay_s == 3.0
+
+
+@pytest.mark.parametrize("stop", [Stop.NONE, Stop.DEADLINE])
+def test_a_deadline_is_told_as_such_with_what_the_handler_raised(stop: Stop) -> None:
+    outcome = judge(raised=ValueError("the cause"), of=lease(deadline_in_s=1.0), stop=stop)
+    assert isinstance(outcome, Dead)
+    assert outcome.error.type == "DeadlineExceeded"
+    assert "deadline_s" in outcome.error.message
+    assert "ValueError: the cause" in outcome.error.traceback
+
+
+def test_a_crash_says_how_its_process_died() -> None:
+    outcome = judge(raised=HandlerDied("killed by SIGSEGV"))
+    assert isinstance(outcome, Crash)
+    assert (outcome.error.type, outcome.error.message) == ("HandlerDied", "killed by SIGSEGV")
+
+
+@pytest.mark.parametrize(
+    "start_in_s,deadline_in_s,reason",
+    [
+        (None, None, None),
+        (5.0, None, None),
+        (4.0, None, "expired"),
+        (-1.0, None, "expired"),
+        (None, 5.0, None),
+        (None, 4.0, "deadline"),
+        (-1.0, 4.0, "deadline"),
+        (5.0, 5.0, None),
+    ],
+)
+def test_what_is_too_late_when_its_turn_comes(
+    start_in_s: float | None, deadline_in_s: float | None, reason: str | None
+) -> None:
+    late = overdue(lease(start_in_s=start_in_s, deadline_in_s=deadline_in_s), 4.0)
+    assert (late and late.reason) == reason
+    assert late is None or late.error.type == "DeadlineExceeded"

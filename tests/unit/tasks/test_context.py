@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -132,3 +134,21 @@ async def test_a_rejected_child_is_an_error() -> None:
     with pytest.raises(UniqueConflict) as rejected:
         await Context(lease(), port, None).enqueue(NewJob(kind="child"))
     assert rejected.value.holder_id == port.jobs[0].id
+
+
+def test_a_plain_function_can_wait_until_it_shall_stop() -> None:
+    port = Port()
+    ctx = Context(lease(), port, None)
+    assert ctx.wait(0.01) is False
+    ctx.raise_if_cancelled()
+    stopping = threading.Timer(0.05, lambda: setattr(port, "is_cancelled", True))
+    stopping.start()
+    assert ctx.wait(60.0) is True
+    stopping.join()
+    with pytest.raises(asyncio.CancelledError):
+        ctx.raise_if_cancelled()
+
+
+async def test_an_async_function_is_told_to_wait_otherwise() -> None:
+    with pytest.raises(RuntimeError, match=r"asyncio\.sleep"):
+        Context(lease(), Port(), None).wait(0.01)
