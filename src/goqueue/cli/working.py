@@ -55,11 +55,20 @@ def run_worker(
     queues: str | None,
     concurrency: int | None,
     processes: int | None,
+    recycle_jobs: int | None = None,
+    recycle_memory_bytes: int | None = None,
     url: str | None,
     log_format: LogFormat,
 ) -> None:
     """Run workers until a signal says to stop."""
-    base = override("worker", configuration().worker, concurrency=concurrency, processes=processes)
+    base = override(
+        "worker",
+        configuration().worker,
+        concurrency=concurrency,
+        processes=processes,
+        recycle_jobs=recycle_jobs,
+        recycle_memory_bytes=recycle_memory_bytes,
+    )
     plan = WorkerPlan(
         app=loading.app_name(app),
         url=doors.resolve(url),
@@ -109,7 +118,8 @@ async def _supervise(doors: Doors, plans: list[WorkerPlan]) -> None:
             if not store.capabilities.shared:
                 raise ConfigurationError("worker processes need a store that they share: postgresql://…, not memory://")
             supervisors = [
-                Supervisor(doors.worker_target, encode(plan), plan.worker, extend=store.extend) for plan in plans
+                Supervisor(doors.worker_target, encode(plan), plan.worker, extend=store.extend, settle=store.settle)
+                for plan in plans
             ]
             for supervisor in supervisors:
                 stopping.on_stop(supervisor.stop)
@@ -169,6 +179,8 @@ async def work(child: Child, open_store: Callable[[str, StoreSettings], Store]) 
             queues=queues,
             info=info,
             lifeline=child.lifeline,
+            journal=child.journal,
+            app_ref=plan.app,
         )
         await child.serve(worker)
     finally:

@@ -7,6 +7,7 @@ application: ``async def target(child: Child) -> None``.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import importlib
 import os
 import signal
@@ -14,12 +15,14 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
+from goqueue.engine.journal import Journal
 from goqueue.engine.lifeline import FD_VARIABLE, Lifeline
 from goqueue.model.errors import ConfigurationError, DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from goqueue.engine.journal import NullJournal
     from goqueue.engine.worker import Worker
 
 EXIT_MISCONFIGURED: Final = 78
@@ -27,12 +30,13 @@ EXIT_MISCONFIGURED: Final = 78
 
 
 class Child:
-    """What the target gets: who this worker is, the payload that the supervisor was given, and the lifeline."""
+    """What the target gets: who this worker is, the payload that the supervisor was given, lifeline and journal."""
 
-    def __init__(self, worker_id: str, payload: str, lifeline: Lifeline) -> None:
+    def __init__(self, worker_id: str, payload: str, lifeline: Lifeline, journal: Journal | NullJournal) -> None:
         self.worker_id = worker_id
         self.payload = payload
         self.lifeline = lifeline
+        self.journal = journal
 
     async def serve(self, worker: Worker) -> None:
         """Run ``worker`` until the supervisor, or a signal, stops it.
@@ -71,12 +75,16 @@ def run(main: Coroutine[object, object, None]) -> None:
 def main() -> int:
     """Take the place of one worker process; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until `Child.serve`; the lifeline says when to stop
-    lifeline = Lifeline(socket.socket(fileno=int(os.environ.pop(FD_VARIABLE))))
+    # A crash, and the SIGABRT of a supervisor that gives this process up, leave the stacks of all threads in the log.
+    faulthandler.enable(all_threads=True)
+    connection = socket.socket(fileno=int(os.environ.pop(FD_VARIABLE)))
+    connection.set_inheritable(False)
+    lifeline, journal = Lifeline(connection), Journal.inherited()
     try:
         hello = lifeline.hello()
         sys.path[:] = hello.sys_path
         target = _resolve(hello.target)
-        run(_call(target, Child(hello.worker_id, hello.payload, lifeline)))
+        run(_call(target, Child(hello.worker_id, hello.payload, lifeline, journal)))
     except (ConfigurationError, DefinitionError) as error:
         print(f"goqueue worker: {error}", file=sys.stderr)  # noqa: T201  before any logging is set up
         return EXIT_MISCONFIGURED

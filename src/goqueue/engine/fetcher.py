@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -22,6 +23,7 @@ from goqueue.model.lease import Want
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from goqueue.engine.prefetch import Prefetch
     from goqueue.engine.runner import Runner
     from goqueue.engine.settler import Batch, Settler
     from goqueue.settings import WorkerSettings
@@ -40,7 +42,11 @@ def poll_max_s(settings: WorkerSettings) -> float:
 
 
 class Fetcher:
-    """The pumps of one process. `wake` says that something has changed: leases, slots, outcomes."""
+    """The pumps of one process. `wake` says that something has changed: leases, slots, outcomes.
+
+    ``went_idle`` is called when a claim has found nothing any more, ``doubted`` when nobody knows what became of one,
+    ``cancels`` when the store has cancel requests.
+    """
 
     def __init__(
         self,
@@ -52,8 +58,10 @@ class Fetcher:
         queues: tuple[str, ...],
         runner: Runner,
         settler: Settler,
+        prefetch: Prefetch,
         went_idle: Callable[[], None],
         doubted: Callable[[], None],
+        cancels: Callable[[], None],
     ) -> None:
         self.open = False
         """Whether to claim: the worker is registered and not stopping."""
@@ -69,8 +77,11 @@ class Fetcher:
         self._queues = queues
         self._runner = runner
         self._settler = settler
+        self._prefetch = prefetch
+        self._prefetch_max = settings.prefetch_jobs
         self._went_idle = went_idle
         self._doubted = doubted
+        self._cancels = cancels
         self._capacity = settings.concurrency + settings.prefetch_jobs
         self._half = max(1, min(self._capacity // 2, settings.settle_batch))
         self._asked = 0
@@ -101,7 +112,8 @@ class Fetcher:
     def _room(self) -> int:
         if not self.open or self._settler.waiting >= self._settings.outcomes_waiting_max:
             return 0
-        return min(self._runner.room - self._asked, limits.CLAIM_MAX)
+        less = self._prefetch_max - self._prefetch.allowed
+        return min(self._runner.room - less - self._asked, limits.CLAIM_MAX)
 
     def look_again(self) -> None:
         """Claim although the last claim found nothing: a wake-up, or the poll interval."""
@@ -130,9 +142,12 @@ class Fetcher:
         while True:
             signals = self._store.signals(self._tenant, self._queues)
             try:
-                async for _queue in signals:
+                async for signal in signals:
                     backoff.reset()
-                    self.look_again()
+                    if signal.cancels:
+                        self._cancels()
+                    else:
+                        self.look_again()
             except Unavailable:
                 pass
             except Exception:
@@ -199,6 +214,7 @@ class Fetcher:
         want = Want(
             worker_id=self._worker_id, queues=self._queues, total=room, tenant=self._tenant, request_id=request_id
         )
+        sent_at = time.monotonic()
         claimed = await self._store.claim(want, batch.outcomes)
         self._settler.answered(batch, claimed.settled)
         self._back()
@@ -206,7 +222,7 @@ class Fetcher:
         self._full = found >= room
         self._due = self._full or seen != self._signals_seen
         if found:
-            self._runner.add(claimed.leases)
+            self._runner.add(claimed.leases, claimed_at=sent_at)
         if self.idle != (not self._due):
             self.idle = not self._due
             if self.idle:

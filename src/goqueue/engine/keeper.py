@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import random
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 BEAT_SOON_S: Final = 1.0
 """A beat before its time (the worker has become idle) comes at most this often."""
+BEAT_AT_ONCE_S: Final = 0.1
+"""A beat to hear of a cancel request comes at most this often, and at a random instant within it: all workers hear the
+same wake-up. The next one comes at the earliest after twice that, and so on up to `BEAT_SOON_S`: a storm of requests is
+heard of once a second."""
 STRAYS_KEPT_MAX: Final = 10_000
 
 log = structlog.get_logger("goqueue.engine")
@@ -72,7 +79,11 @@ class Keeper:
         self._news = news
         self._beat_s = beat_every_s(settings)
         self._loop = asyncio.get_running_loop()
-        self._soon = asyncio.Event()
+        self._begun_at = -math.inf
+        self._wanted_at = math.inf
+        self._wish = asyncio.Event()
+        self._at_once_s = BEAT_AT_ONCE_S
+        self._urgent = False
         self._expiry: asyncio.TimerHandle | None = None
         self._strays: set[tuple[str, int]] = set()
 
@@ -101,7 +112,18 @@ class Keeper:
 
     def beat_soon(self) -> None:
         """Beat before the interval is over: something has changed that the store should know."""
-        self._soon.set()
+        self._want(self._begun_at + BEAT_SOON_S)
+
+    def beat_at_once(self) -> None:
+        """Beat as soon as may be: the store knows something that should not wait."""
+        self._urgent = True
+        spread_s = BEAT_AT_ONCE_S * random.random()  # noqa: S311
+        self._want(max(self._begun_at + self._at_once_s, time.monotonic()) + spread_s)
+
+    def _want(self, at: float) -> None:
+        if at < self._wanted_at:
+            self._wanted_at = at
+            self._wish.set()
 
     async def run(self) -> None:
         """Beat until cancelled. Returns never; the first beat registers the worker."""
@@ -122,21 +144,21 @@ class Keeper:
             await self._pause()
 
     async def _pause(self) -> None:
-        least_s = min(BEAT_SOON_S, self._beat_s)
-        await asyncio.sleep(least_s)
-        if self._beat_s > least_s:
-            try:
-                async with asyncio.timeout(self._beat_s - least_s):
-                    await self._soon.wait()
-            except TimeoutError:
-                pass
-        self._soon.clear()
+        """Wait for the next beat's time, or until somebody wants one before it."""
+        while (left_s := min(self._wanted_at, self._begun_at + self._beat_s) - time.monotonic()) > 0:
+            self._wish.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._wish.wait()
+        self._at_once_s = min(self._at_once_s * 2, BEAT_SOON_S) if self._urgent else BEAT_AT_ONCE_S
 
     async def beat(self) -> None:
         """Tell the store once that this worker lives and what it holds; act on what it answers."""
         held = self._runner.held()
         beat = self._beat(held)
-        sent_at = time.monotonic()
+        # What is wanted from now on may be about something that this beat does not see any more.
+        self._wanted_at, self._urgent = math.inf, False
+        sent_at = self._begun_at = time.monotonic()
         beaten = await self._store.extend(beat)
         self.extend_to(sent_at, beat.ttl_s)
         self._runner.progress_sent(held)

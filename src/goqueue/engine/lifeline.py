@@ -1,7 +1,8 @@
 """What ties a worker process to its supervisor: a socket, with one JSON message per line in both directions.
 
 The supervisor says ``stop``, and that it has beaten for the worker while that could not. The worker says how its last
-beat looked. When the other end is gone, the worker stops gracefully: nobody would restart or watch it any longer.
+beat looked, that it wants to be replaced, and how far its stop has come. When the other end is gone, the worker stops
+gracefully: nobody would restart or watch it any longer.
 """
 
 from __future__ import annotations
@@ -58,11 +59,26 @@ class Beating(msgspec.Struct, frozen=True, tag="beating"):
     beat: Beat
 
 
+class Recycling(msgspec.Struct, frozen=True, tag="recycling"):
+    """Worker to supervisor: another process should take this one's place. It goes on until it is told to stop."""
+
+    reason: str
+
+
+class Stopping(msgspec.Struct, frozen=True, tag="stopping"):
+    """Worker to supervisor: it stops, for whatever reason, and must have ended when a stop's time is over."""
+
+
+class Left(msgspec.Struct, frozen=True, tag="left"):
+    """Worker to supervisor: it holds no leases any more and the store knows that; there is nothing to bury."""
+
+
 ToWorker: TypeAlias = Hello | StopNow | BeatenFor
+ToSupervisor: TypeAlias = Beating | Recycling | Stopping | Left
 
 encode: Final = msgspec.json.Encoder().encode
 decode_to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
-decode_to_supervisor: Final[msgspec.json.Decoder[Beating]] = msgspec.json.Decoder(Beating)
+decode_to_supervisor: Final[msgspec.json.Decoder[ToSupervisor]] = msgspec.json.Decoder(ToSupervisor)
 
 
 class Lifeline:
@@ -110,8 +126,18 @@ class Lifeline:
         """Say that this beat has reached the store. A supervisor that does not listen misses it, and hears the next."""
         if not self._unsent:
             self._unsent = encode(Beating(msgspec.structs.replace(beat, held=()))) + b"\n"
+        self._send()
+
+    def say(self, message: Recycling | Stopping | Left) -> None:
+        """Say something that must not get lost: with the next beat, if the supervisor does not listen now."""
+        if len(self._unsent) < LINE_BYTES_MAX:
+            self._unsent += encode(message) + b"\n"
+        self._send()
+
+    def _send(self) -> None:
         with contextlib.suppress(OSError):
-            self._unsent = self._unsent[self._connection.send(self._unsent) :]
+            while self._unsent:
+                self._unsent = self._unsent[self._connection.send(self._unsent) :]
 
     def read(self) -> None:
         """Act on all that has come. Never blocks; may be called at any time on the loop's thread."""

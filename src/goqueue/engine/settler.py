@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from goqueue.model.lease import Held
 
 BUSY_S: Final = 0.05
-"""First delay before an outcome whose row was locked is tried again; doubles up to `BUSY_MAX_S`."""
+"""An outcome whose row was locked is tried again within this time; doubles up to `BUSY_MAX_S`."""
 BUSY_MAX_S: Final = 5.0
 
 log = structlog.get_logger("goqueue.engine")
@@ -137,7 +137,7 @@ class Settler:
         if answer is Answer.BUSY:
             self.settled -= 1
             tries = self._busy[key] = self._busy.get(key, 0) + 1
-            delay_s = min(BUSY_MAX_S, BUSY_S * 2 ** min(tries - 1, 16)) * (0.5 + random.random() / 2)  # noqa: S311
+            delay_s = min(BUSY_MAX_S, BUSY_S * 2 ** min(tries - 1, 16)) * random.random()  # noqa: S311
             self._away += 1
             self._loop.call_later(delay_s, self._again, settlement)
             return

@@ -1,7 +1,8 @@
 """Beats for a worker that cannot beat for itself, because a handler sits on its event loop or on the GIL.
 
-The supervisor has one for each of its processes. A worker that is embedded in an application has one in a thread,
-with a store of its own: that helps when the loop is blocked, not when the GIL is held, and is the weaker for it.
+The supervisor has one for each of its processes, and silences it when it gives the process up. A worker that is
+embedded in an application has one in a thread, with a store of its own: that helps when the loop is blocked, not when
+the GIL is held, and is the weaker for it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,12 @@ from uuid import uuid4
 import structlog
 
 from goqueue.engine.fetcher import PUMPS, Fetcher, poll_max_s
+from goqueue.engine.journal import NullJournal
 from goqueue.engine.keeper import Keeper
+from goqueue.engine.lifeline import Left, Recycling, Stopping
 from goqueue.engine.port import HandlerPort
+from goqueue.engine.prefetch import Prefetch
+from goqueue.engine.pulse import Pulse
 from goqueue.engine.runner import Runner
 from goqueue.engine.settler import Settler
 from goqueue.engine.speaker import SpeakerThread
@@ -25,6 +29,7 @@ from goqueue.model.lease import WorkerInfo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from goqueue.engine.journal import Journal
     from goqueue.engine.lifeline import Lifeline
     from goqueue.model.lease import Beat
     from goqueue.settings import WorkerSettings
@@ -61,8 +66,10 @@ class Worker:
     """Runs an application's jobs from ``queues``, in order, until it is stopped.
 
     ``info`` says who it is (`worker_info` makes one). The store must be open, and stay open until `run` has returned.
-    ``lifeline`` ties it to a supervisor. A worker that is embedded in an application has none, and may be given
-    ``second_store`` instead: it opens a store in a thread, from which beats come while a handler blocks the loop.
+    ``lifeline`` ties it to a supervisor, and ``journal`` tells that what has started if this process dies. A worker in
+    an application has neither, and may be given ``second_store`` instead: it opens a store in a thread, from which
+    beats come while a handler blocks the loop. ``app_ref`` (``module:attribute``) is where child processes for
+    handlers find the application.
     """
 
     def __init__(
@@ -75,6 +82,8 @@ class Worker:
         tenant: str = DEFAULT_TENANT,
         info: WorkerInfo | None = None,
         lifeline: Lifeline | None = None,
+        journal: Journal | NullJournal | None = None,
+        app_ref: str | None = None,
         second_store: Callable[[], contextlib.AbstractAsyncContextManager[WorkStore]] | None = None,
     ) -> None:
         app.check()
@@ -85,11 +94,14 @@ class Worker:
         self._queues = queues
         self._tenant = tenant
         self._lifeline = lifeline
+        self._journal = journal or NullJournal()
+        self._app_ref = app_ref
         self._second_store = second_store
         self._speaker: SpeakerThread | None = None
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._parts: _Parts | None = None
+        self._recycling = False
 
     # -- from outside -----------------------------------------------------------------------------
 
@@ -135,6 +147,7 @@ class Worker:
         loops += [asyncio.create_task(parts.fetcher.pump(), name=f"goqueue-pump-{n}") for n in range(PUMPS)]
         loops += [asyncio.create_task(parts.fetcher.listen(), name="goqueue-listen")]
         self._tie(parts)
+        parts.pulse.start()
         log.info("start", worker_id=self.info.id, queues=self._queues, concurrency=self._settings.concurrency)
         try:
             if until_idle:
@@ -145,6 +158,7 @@ class Worker:
         finally:
             parts.fetcher.close()
             await _end(loops)
+            parts.pulse.close()
             if self._lifeline is not None:
                 self._lifeline.detach()
             if self._speaker is not None:
@@ -173,6 +187,8 @@ class Worker:
         """Stop claiming, hand back what has not started, finish what runs, flush outcomes, take leave."""
         runner, fetcher, settler, keeper = parts.runner, parts.fetcher, parts.settler, parts.keeper
         started = time.monotonic()
+        if self._lifeline is not None:
+            self._lifeline.say(Stopping())
         fetcher.open = False
         keeper.draining = True
         keeper.beat_soon()
@@ -184,13 +200,17 @@ class Worker:
             log.warning("hand_back", jobs=runner.hand_back_running())
             await self._first_of(runner.quiet, timeout_s=UNWIND_S)
             runner.abandon_running()
-        if not await self._flush(parts):
+        flushed = await self._flush(parts)
+        if not flushed:
             log.error("drop", outcomes=settler.waiting, reason="the store did not take them before the end of the stop")
         try:
             async with asyncio.timeout(UNWIND_S * 2):
                 await keeper.leave()
         except (Unavailable, TimeoutError) as error:
             log.warning("leave", error=str(error) or "no answer in time")
+        else:
+            if flushed and self._lifeline is not None:
+                self._lifeline.say(Left())
         log.info("stopped", settled=settler.settled, lost=settler.lost, took_s=round(time.monotonic() - started, 3))
 
     async def _flush(self, parts: _Parts) -> bool:
@@ -242,17 +262,18 @@ class Worker:
             parts.runner.hand_back_waiting()
             parts.runner.hand_back_running()
 
-    def _crowded(self) -> None:
-        """As many handlers hang as there are slots. A supervisor starts another process in the place of this one."""
-        if self._stop.is_set():
+    def _recycle(self, reason: str) -> None:
+        """This process has become a burden. A supervisor starts another in its place, and then stops this one."""
+        if self._recycling or self._stop.is_set():
             return
-        if self._lifeline is not None:
-            log.error("recycle", hung=self.hung, reason="too many handlers go on after they were told to stop")
-            self.stop_gracefully()
-        else:
+        if self._lifeline is None:
             log.error(
-                "crowd", hung=self.hung, do="restart this process: handlers that ignore their timeouts fill it up"
+                "recycle", reason=reason, hung=self.hung, do="restart this process: it has no supervisor that would"
             )
+            return
+        self._recycling = True
+        log.warning("recycle", reason=reason, hung=self.hung)
+        self._lifeline.say(Recycling(reason))
 
     def _news(self) -> None:
         if self._lifeline is not None:
@@ -281,10 +302,13 @@ class _Parts:
             settle=self.settler.add,
             returns=self.settler.note_return,
             wake=wake,
-            crowded=worker._crowded,
+            crowded=lambda: worker._recycle("too many handlers go on after they were told to stop"),
             port=port,
+            journal=worker._journal,
+            app_ref=worker._app_ref,
         )
         port.bind(self.runner.running)
+        prefetch = Prefetch(settings)
         self.fetcher = Fetcher(
             store,
             settings,
@@ -293,8 +317,10 @@ class _Parts:
             queues=worker._queues,
             runner=self.runner,
             settler=self.settler,
+            prefetch=prefetch,
             went_idle=lambda: self.keeper.beat_soon(),
             doubted=lambda: self.keeper.beat_soon(),
+            cancels=lambda: self.keeper.beat_at_once(),
         )
         self.keeper = Keeper(
             store,
@@ -307,6 +333,9 @@ class _Parts:
             beaten=worker._beaten,
             lapsed=worker._lapsed,
             news=worker._news,
+        )
+        self.pulse = Pulse(
+            settings, runner=self.runner, prefetch=prefetch, journal=worker._journal, recycle=worker._recycle
         )
 
 

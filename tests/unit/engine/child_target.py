@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +20,10 @@ from goqueue.tasks.app import GoQueue
 from tests.unit.engine.faults import FaultyStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from goqueue.engine.child import Child
+    from goqueue.model.lease import Claimed, Want
     from goqueue.model.outcome import Answer, Settlement
 
 
@@ -30,6 +34,8 @@ class Payload(msgspec.Struct):
     settings: WorkerSettings
     job: str = ""
     seconds: float = 0.0
+    others: int = 0
+    """So many jobs that do nothing, enqueued after it."""
 
 
 app = GoQueue()
@@ -75,12 +81,43 @@ async def die(seconds: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task
+async def exit_0(seconds: float) -> None:
+    report("dying", os.getpid())
+    os._exit(0)
+
+
+@app.task(timeout_s=0.2)
+async def hold_past_timeout(seconds: float) -> None:
+    report("holding", os.getpid())
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+@app.task
+async def noop(seconds: float) -> None: ...
+
+
+def deadlock() -> None:
+    report("deadlocked", os.getpid())
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
 class ReportingStore(FaultyStore):
-    async def _settle(self, outcomes: object) -> list[Answer]:
-        settlements: list[Settlement] = outcomes  # type: ignore[assignment] # as the base class has it
-        answers = await super()._settle(settlements)
-        for settlement, answer in zip(settlements, answers, strict=True):
+    """Tells of all leases and outcomes, so that the test can answer as the store would."""
+
+    async def claim(self, want: Want, outcomes: Sequence[Settlement] = ()) -> Claimed:
+        claimed = await super().claim(want, outcomes)
+        for lease in claimed.leases:
+            report("claimed", os.getpid(), lease.id, lease.fence)
+        return claimed
+
+    async def _settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        answers = await super()._settle(outcomes)
+        for settlement, answer in zip(outcomes, answers, strict=True):
             report("settled", os.getpid(), type(settlement.outcome).__name__, answer.value)
+            report("decided", os.getpid(), settlement.ref.id, settlement.fence)
         return answers
 
 
@@ -89,18 +126,36 @@ async def target(child: Child) -> None:
     payload = msgspec.json.decode(child.payload, type=Payload)
     if payload.job == "misconfigured":
         raise NotConfigured("there is no store")
+    first = is_first(payload.socket)
+    if payload.job == "only_one" and not first:
+        raise NotConfigured("there was a bad deploy")
     report_to = socket.socket(socket.AF_UNIX)
     report_to.connect(payload.socket)
-    store, settings = ReportingStore(), payload.settings
+    store = ReportingStore()
+    await fill(store, payload)
+    info = worker_info(app, payload.settings, ("default",), id=child.worker_id)
+    report("up", os.getpid(), child.worker_id)
+    worker = Worker(app, store, payload.settings, info=info, lifeline=child.lifeline, journal=child.journal)
+    if payload.job == "deadlock" and first:
+        asyncio.get_running_loop().call_later(1.0, deadlock)
+    await child.serve(worker)
+    report("down", os.getpid())
+
+
+def is_first(path: str) -> bool:
+    mark = Path(f"{path}.started")
+    there = mark.exists()
+    mark.touch()
+    return not there
+
+
+async def fill(store: ReportingStore, payload: Payload) -> None:
     if payload.job == "hold_the_gil":
         # Its neighbour is still running when the GIL is free again, and must not be given up.
         await store.enqueue(wait.job(payload.seconds + 0.5))
     if payload.job == "hang":
-        settings = msgspec.structs.replace(settings, cancel_grace_s=0.05)
         await store.enqueue(hang.job(payload.seconds), wait.job(0.5))
-    if payload.job:
+    if payload.job in app.tasks:
         await store.enqueue(app.tasks[payload.job].job(payload.seconds))
-    info = worker_info(app, settings, ("default",), id=child.worker_id)
-    report("up", os.getpid(), child.worker_id)
-    await child.serve(Worker(app, store, settings, info=info, lifeline=child.lifeline))
-    report("down", os.getpid())
+    if payload.others:
+        await store.enqueue(*(noop.job(0.0) for _ in range(payload.others)))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from goqueue.engine.supervisor import Supervisor
 from goqueue.model.errors import ConfigurationError, StoreUnavailable
-from goqueue.model.lease import Beat, Beaten
+from goqueue.model.job import JobRef
+from goqueue.model.lease import Beat, Beaten, Held
+from goqueue.model.outcome import Answer, Crash, Release, Settlement
 from goqueue.settings import WorkerSettings
 from tests.unit.engine.child_target import Payload
 from tests.unit.engine.faults import DEADLINE_S, quick
@@ -31,16 +36,34 @@ class Stage:
         self.path = path
         self.reports: list[list[str]] = []
         self.beats: list[tuple[float, Beat]] = []
+        self.settled: list[Settlement] = []
         self.down = False
         self.connections = 0
         self.changed = asyncio.Event()
+        self.looks: Callable[[], object] = lambda: None
 
     async def extend(self, beat: Beat) -> Beaten:
         if self.down:
             raise StoreUnavailable("down")
         self.beats.append((time.monotonic(), beat))
         self.changed.set()
-        return Beaten()
+        return Beaten(strays=tuple(self.undecided(str(beat.worker.pid))))
+
+    async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        if self.down:
+            raise StoreUnavailable("down")
+        self.settled += outcomes
+        self.changed.set()
+        return [Answer.APPLIED for _ in outcomes]
+
+    def undecided(self, pid: str) -> list[Held]:
+        """What a store would still have as running under the worker with this process, in the order of the claims."""
+        decided = {(id, fence) for _, _, id, fence in self.told("decided", pid)}
+        decided |= {(one.ref.id, str(one.fence)) for one in self.settled}
+        claimed = [(id, fence) for _, _, id, fence in self.told("claimed", pid)]
+        return [
+            Held(JobRef("default", "default", id), int(fence)) for id, fence in claimed if (id, fence) not in decided
+        ]
 
     async def listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -66,8 +89,11 @@ class Stage:
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not condition():
+                self.looks()
                 self.changed.clear()
-                await self.changed.wait()
+                with contextlib.suppress(TimeoutError):  # not all that is waited for comes through here
+                    async with asyncio.timeout(0.1):
+                        await self.changed.wait()
 
     def told(self, *words: str) -> list[list[str]]:
         return [report for report in self.reports if all(word in report for word in words)]
@@ -75,12 +101,12 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    tmp_path: Path, settings: WorkerSettings, job: str = "", seconds: float = 0.0
+    tmp_path: Path, settings: WorkerSettings, job: str = "", seconds: float = 0.0, others: int = 0
 ) -> AsyncIterator[tuple[Stage, Supervisor, asyncio.Task[None]]]:
     stage = Stage(tmp_path / "reports")
     await stage.open()
-    payload = msgspec.json.encode(Payload(str(stage.path), settings, job, seconds)).decode()
-    supervisor = Supervisor(TARGET, payload, settings, extend=stage.extend)
+    payload = msgspec.json.encode(Payload(str(stage.path), settings, job, seconds, others)).decode()
+    supervisor = Supervisor(TARGET, payload, settings, extend=stage.extend, settle=stage.settle)
     running = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(60):
@@ -102,36 +128,37 @@ async def test_all_processes_run_and_a_stop_ends_them_gracefully(tmp_path: Path)
 
 
 async def test_a_dead_process_is_buried_at_once_and_started_again(tmp_path: Path) -> None:
-    async with staged(tmp_path, quick(lease_s=30.0)) as (stage, supervisor, _):
-        await stage.until(lambda: len(stage.told("up")) == 1)
+    async with staged(tmp_path, quick(lease_s=30.0), "wait", 600.0) as (stage, supervisor, _):
+        await stage.until(lambda: len(stage.told("waiting")) == 1)
         pid, worker_id = stage.told("up")[0][1:]
         died_at = time.monotonic()
         os.kill(int(pid), signal.SIGKILL)
         await stage.until(lambda: len(stage.told("up")) == 2)
-        (buried,) = stage.beats
-        assert buried[1].worker.id == worker_id
-        assert buried[1].ttl_s == 0
-        assert buried[0] - died_at < 1.0
+        assert {beat.worker.id for _, beat in stage.beats} == {worker_id}
+        assert [beat.ttl_s for _, beat in stage.beats] == [30.0, 30.0, 0.0]
+        assert stage.beats[-1][0] - died_at < 1.0
         assert stage.told("up")[1][1:] != [pid, worker_id]
         assert supervisor.restarts == 1
 
 
 async def test_a_burial_waits_for_a_store_that_is_down(tmp_path: Path) -> None:
-    async with staged(tmp_path, quick(lease_s=30.0)) as (stage, _, _):
-        await stage.until(lambda: len(stage.told("up")) == 1)
+    async with staged(tmp_path, quick(lease_s=30.0), "wait", 600.0) as (stage, _, _):
+        await stage.until(lambda: len(stage.told("waiting")) == 1)
         stage.down = True
         os.kill(int(stage.told("up")[0][1]), signal.SIGKILL)
         await asyncio.sleep(0.1)  # so that its first try fails
         stage.down = False
-        await stage.until(lambda: len(stage.beats) == 1)
+        await stage.until(lambda: any(beat.ttl_s == 0 for _, beat in stage.beats))
         await stage.until(lambda: len(stage.told("up")) == 2)
 
 
 async def test_a_process_that_dies_again_and_again_is_restarted_ever_more_slowly(tmp_path: Path) -> None:
     async with staged(tmp_path, quick(), job="die") as (stage, _, _):
         await stage.until(lambda: len(stage.told("dying")) >= 3)
-        await stage.until(lambda: len(stage.beats) >= 3)
-    assert len({beat.worker.id for _, beat in stage.beats}) == len(stage.beats)
+        await stage.until(lambda: len(stage.settled) >= 3)
+    assert {type(one.outcome) for one in stage.settled} == {Crash}
+    left = [beat.worker.id for _, beat in stage.beats if beat.ttl_s == 0]
+    assert len(set(left)) == len(left) >= 3
 
 
 async def test_the_supervisor_beats_for_a_worker_whose_handler_holds_the_gil(tmp_path: Path) -> None:
@@ -194,7 +221,7 @@ async def test_a_worker_whose_supervisor_is_gone_stops_gracefully(tmp_path: Path
         "from goqueue.settings import WorkerSettings\n"
         "async def extend(beat): raise AssertionError\n"
         "async def main():\n"
-        "    await Supervisor(sys.argv[1], sys.argv[2], WorkerSettings(), extend=extend).run()\n"
+        "    await Supervisor(sys.argv[1], sys.argv[2], WorkerSettings(), extend=extend, settle=extend).run()\n"
         "asyncio.run(main())\n"
     )
     process = await asyncio.create_subprocess_exec(
@@ -221,7 +248,7 @@ async def test_a_worker_that_is_not_configured_is_not_started_again(
 
 
 async def test_a_stop_before_the_start_ends_at_once(tmp_path: Path) -> None:
-    supervisor = Supervisor(TARGET, "", quick(), extend=Stage(tmp_path).extend)
+    supervisor = Supervisor(TARGET, "", quick(), extend=Stage(tmp_path).extend, settle=Stage(tmp_path).settle)
     supervisor.stop()
     await asyncio.wait_for(supervisor.run(), DEADLINE_S)
     assert supervisor.pids == ()
@@ -229,10 +256,117 @@ async def test_a_stop_before_the_start_ends_at_once(tmp_path: Path) -> None:
 
 async def test_a_process_full_of_hung_handlers_is_recycled_gracefully(tmp_path: Path) -> None:
     """FAULTS 13: their outcomes are decided, what else runs may finish, and another process takes its place."""
-    async with staged(tmp_path, quick(concurrency=2, threads=2), "hang", 600.0) as (stage, supervisor, _):
+    async with staged(tmp_path, quick(concurrency=2, threads=2, cancel_grace_s=0.05), "hang", 600.0) as (
+        stage,
+        supervisor,
+        _,
+    ):
         await stage.until(lambda: len(stage.told("up")) == 2)
         assert supervisor.restarts == 1
         pid = stage.told("up")[0][1]
         settled = sorted(report[2:] for report in stage.told("settled", pid))
         assert settled == [["Complete", "applied"], ["Retry", "applied"], ["Retry", "applied"]]
     assert all(beat.worker.pid != int(pid) for _, beat in stage.beats)  # it took its leave itself
+
+
+# -- precise burials ------------------------------------------------------------------------------
+
+
+async def buried(stage: Stage, pid: str, count: int) -> tuple[list[Settlement], list[Settlement]]:
+    """Wait until ``count`` jobs of a dead process are settled; return the crashes and the others."""
+    await stage.until(lambda: len(stage.settled) >= count and any(beat.ttl_s == 0 for _, beat in stage.beats))
+    assert stage.undecided(pid) == []
+    ids = {id for _, _, id, _ in stage.told("claimed", pid)}
+    settled = [one for one in stage.settled if one.ref.id in ids]
+    crashes = [one for one in settled if isinstance(one.outcome, Crash)]
+    return crashes, [one for one in settled if not isinstance(one.outcome, Crash)]
+
+
+def why(crash: Settlement) -> str:
+    assert isinstance(crash.outcome, Crash)
+    return crash.outcome.error.message
+
+
+@pytest.mark.parametrize(
+    "job, how", [("die", "killed by SIGKILL"), ("exit_0", "exit code 0")], ids=["kill -9", "exit 0"]
+)
+async def test_only_what_had_started_counts_a_crash_when_its_process_dies(tmp_path: Path, job: str, how: str) -> None:
+    async with staged(tmp_path, quick(concurrency=1, prefetch=5, lease_s=30.0), job, others=9) as (stage, _, _):
+        await stage.until(lambda: len(stage.told("dying")) >= 1)
+        pid = stage.told("dying")[0][1]
+        claimed = [id for _, _, id, _ in stage.told("claimed", pid)]
+        crashes, others = await buried(stage, pid, len(claimed))
+        assert len(claimed) == 6
+        assert [one.ref.id for one in crashes] == claimed[:1]
+        assert how in why(crashes[0])
+        assert [(one.ref.id, type(one.outcome)) for one in others] == [(id, Release) for id in claimed[1:]]
+
+
+async def test_a_handler_that_holds_the_gil_past_its_timeout_is_killed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its process is alive and never answers again; its stacks are in the log, its job counts a crash."""
+    settings = quick(concurrency=1, prefetch=5, lease_s=1.0, stuck_s=1.0, cancel_grace_s=0.05)
+    async with staged(tmp_path, settings, "hold_past_timeout", 600.0, others=9) as (stage, supervisor, _):
+        await stage.until(lambda: len(stage.told("holding")) >= 1)
+        pid = stage.told("holding")[0][1]
+        claimed = [id for _, _, id, _ in stage.told("claimed", pid)]
+        crashes, others = await buried(stage, pid, len(claimed))
+        assert [one.ref.id for one in crashes] == claimed[:1]
+        assert "did not answer" in why(crashes[0])
+        assert {type(one.outcome) for one in others} == {Release}
+        assert len(others) == 5
+        await stage.until(lambda: len(stage.told("up")) >= 2)
+        # Until it was killed its leases held: nobody else could begin its jobs beside it.
+        beats = [at for at, beat in stage.beats if str(beat.worker.pid) == pid]
+        assert max(after - before for before, after in itertools.pairwise(beats)) < settings.lease_s
+        assert supervisor.restarts >= 1
+    assert "in hold_past_timeout" in capfd.readouterr().err
+
+
+async def test_a_loop_that_is_stuck_with_nothing_running_is_killed_and_started_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with staged(tmp_path, quick(lease_s=1.0, stuck_s=1.0), "deadlock") as (stage, _, _):
+        await stage.until(lambda: len(stage.told("deadlocked")) >= 1)
+        pid = stage.told("deadlocked")[0][1]
+        await stage.until(lambda: len(stage.told("up")) >= 2)
+        assert stage.told("up")[1][1] != pid
+        assert stage.settled == []
+    assert "in deadlock" in capfd.readouterr().err
+
+
+# -- recycling ------------------------------------------------------------------------------------
+
+
+async def test_after_its_jobs_a_process_is_replaced_by_another_that_is_up_before_it_stops(tmp_path: Path) -> None:
+    settings = quick(concurrency=1, recycle_jobs=20)
+    async with staged(tmp_path, settings, "noop", others=50) as (stage, supervisor, _):
+        await stage.until(lambda: len(stage.told("down")) >= 1)
+        up, down = stage.told("up"), stage.told("down")
+        assert down[0][1] == up[0][1]
+        assert stage.reports.index(up[1]) < stage.reports.index(down[0])
+        assert len(stage.told("settled", up[0][1], "Complete")) == 51  # it had gone on meanwhile
+        assert supervisor.restarts >= 1
+    assert stage.settled == []  # no burial: it took its leave itself
+
+
+async def test_at_most_one_process_too_many_however_often_they_ask(tmp_path: Path) -> None:
+    settings = quick(recycle_memory_bytes=1, grace_s=60.0)
+    most: list[int] = []
+    async with staged(tmp_path, settings, "wait", 2.0) as (stage, supervisor, _):
+        stage.looks = lambda: most.append(len(supervisor.pids))
+        await stage.until(lambda: len(stage.told("down")) >= 2)
+        assert max(most) == 2
+        assert {report[2] for report in stage.told("settled")} == {"Complete"}
+
+
+async def test_a_process_goes_on_when_what_should_replace_it_does_not_start(tmp_path: Path) -> None:
+    """It goes on, is not stopped for the failure of another, and asks again."""
+    with capture_logs() as logs:
+        async with staged(tmp_path, quick(recycle_jobs=5), "only_one", others=10) as (stage, supervisor, running):
+            await stage.until(lambda: [line["event"] for line in logs].count("replace") >= 2)
+            assert not running.done()
+            assert len(stage.told("up")) == 1
+            assert int(stage.told("up")[0][1]) in supervisor.pids
+            assert stage.told("down") == []

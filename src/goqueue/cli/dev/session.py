@@ -209,7 +209,9 @@ class _Session:
             log_format=self._options.log_format,
             tell_jobs=True,
         )
-        self._supervisor = Supervisor(self._doors.worker_target, encode(plan), settings, extend=store.extend)
+        self._supervisor = Supervisor(
+            self._doors.worker_target, encode(plan), settings, extend=store.extend, settle=store.settle
+        )
         try:
             await self._supervisor.run()
         except ConfigurationError:

@@ -1,0 +1,140 @@
+"""What becomes of the leases of a worker process that has died: a crash for what ran, and back with the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from goqueue.engine.backoff import Backoff
+from goqueue.engine.failure import cut
+from goqueue.engine.verdict import RELEASE
+from goqueue.model import limits
+from goqueue.model.errors import Unavailable
+from goqueue.model.job import ErrorInfo
+from goqueue.model.lease import Beat
+from goqueue.model.outcome import Answer, Crash, Release, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from goqueue.model.lease import Beaten, Held, WorkerInfo
+    from goqueue.settings import WorkerSettings
+
+WORKER_DIED: Final = "WorkerDied"
+"""Type of the error that is kept with a job whose worker process died under it."""
+BUSY_TRIES_MAX: Final = 8
+"""A job whose row somebody has locked is tried so often; then the sweep, which comes again and again, has it."""
+PIECES_MAX: Final = 1_000
+
+log = structlog.get_logger("goqueue.supervisor")
+
+
+def cause_of_death(code: int) -> str:
+    """Say how a process ended whose exit code, as `subprocess` has it, is ``code``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (from outside; the system does that when memory runs out)" if -code == signal.SIGKILL else ""
+    return f"killed by {name}{hint}"
+
+
+class Burial:
+    """Settles what a dead worker held, in pieces, and takes its leave.
+
+    ``started`` names the attempts (id, fence) that had begun, perhaps among others that have been settled long ago:
+    the store says what is still undecided. It is tried until the lease would be over anyway; the sweep, for which all
+    that is left has crashed, is the fallback.
+    """
+
+    def __init__(
+        self,
+        worker: WorkerInfo,
+        started: set[tuple[str, int]],
+        cause: str,
+        settings: WorkerSettings,
+        *,
+        tenant: str,
+        extend: Callable[[Beat], Awaitable[Beaten]],
+        settle: Callable[[Sequence[Settlement]], Awaitable[list[Answer]]],
+    ) -> None:
+        self.crashed = 0
+        self.released = 0
+        self._worker = worker
+        self._started = started
+        self._crash = Crash(ErrorInfo(WORKER_DIED, cut(f"its worker process died: {cause}", limits.REASON_CHARS_MAX)))
+        self._lease_s = settings.lease_s
+        self._tenant = tenant
+        self._extend = extend
+        self._settle = settle
+        self._busy: dict[tuple[str, int], tuple[Held, int]] = {}
+
+    async def perform(self) -> bool:
+        """Do it; False when there was no time for all of it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_s):
+                await self._persist(self._settle_all)
+                await self._persist(self._leave)
+                return True
+        return False
+
+    async def _persist(self, step: Callable[[], Awaitable[None]]) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                async with asyncio.timeout(self._lease_s / 2):
+                    return await step()
+            except (Unavailable, TimeoutError) as error:
+                log.warning("bury", pid=self._worker.pid, error=str(error) or "no answer in time")
+            except Exception:
+                log.exception("bury", pid=self._worker.pid)
+            await asyncio.sleep(backoff.next_s())
+
+    async def _settle_all(self) -> None:
+        """Its lease goes on meanwhile: swept now, all of it would count as crashed."""
+        backoff = Backoff()
+        for _ in range(PIECES_MAX):
+            given_up = tuple(held for held, tries in self._busy.values() if tries >= BUSY_TRIES_MAX)
+            strays = (await self._beat(self._lease_s, held=given_up)).strays
+            if not strays:
+                return
+            if await self._settle_some(strays):
+                backoff.reset()
+            else:
+                await asyncio.sleep(backoff.next_s())
+
+    async def _leave(self) -> None:
+        """From here on a claim that was still on its way is refused. One that came through before it is a stray."""
+        strays = (await self._beat(0.0)).strays
+        known = self._busy.keys()
+        await self._settle_some([one for one in strays if (one.ref.id, one.fence) not in known])
+
+    async def _beat(self, ttl_s: float, *, held: tuple[Held, ...] = ()) -> Beaten:
+        return await self._extend(Beat(worker=self._worker, ttl_s=ttl_s, held=held, draining=True, tenant=self._tenant))
+
+    async def _settle_some(self, strays: Sequence[Held]) -> int:
+        """Settle these; return how many of them are decided now."""
+        decided = 0
+        for at in range(0, len(strays), limits.SETTLE_MAX):
+            piece = strays[at : at + limits.SETTLE_MAX]
+            outcomes = [Settlement(one.ref, one.fence, self._outcome(one)) for one in piece]
+            answers = await self._settle(outcomes)
+            for one, settlement, answer in zip(piece, outcomes, answers, strict=True):
+                key = (one.ref.id, one.fence)
+                if answer is Answer.BUSY:
+                    self._busy[key] = (one, self._busy.get(key, (one, 0))[1] + 1)
+                    continue
+                decided += 1
+                if answer is not Answer.LOST:
+                    self.crashed += settlement.outcome is self._crash
+                    self.released += settlement.outcome is RELEASE
+        return decided
+
+    def _outcome(self, one: Held) -> Crash | Release:
+        return self._crash if (one.ref.id, one.fence) in self._started else RELEASE
