@@ -78,6 +78,8 @@ class Allowed:
     """Deleted, or not kept after their end (retention 0)."""
     hung: Collection[str] = ()
     """Its handler ignores its stop, and may run on while the next attempt does."""
+    edited: Collection[str] = ()
+    """The test has changed its row by hand: its counts say nothing."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ def check(entries: Sequence[Entry], picture: Picture, allowed: Allowed | None = 
     for case in cases.values():
         for law, what in (
             *_presence(case, allowed),
-            *_steps(case),
+            *(() if case.id in allowed.edited else _steps(case)),
             *_runs(case, allowed),
             *_fences(case, cases),
             *_swept(case, workers),

@@ -77,7 +77,9 @@ def chaos(request: pytest.FixtureRequest, make_chaos: MakeChaos, database_url: s
     with make_chaos(database_url) as one:
         yield one
         if not request.node.stash.get(_passed, False):
-            one.checked = True  # it has failed already: say that, and not that it did not check
+            # It has failed already: say that, and not what it did not come to.
+            one.checked = True
+            one.place.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

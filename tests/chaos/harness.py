@@ -33,6 +33,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from goqueue.wiring import Client
 from tests.chaos import trail
 from tests.chaos.checker import Allowed, Violation, check
 from tests.chaos.ledger import VARIABLE, Ledger
-from tests.chaos.replay import by_job, moves
+from tests.chaos.replay import Kind, Move, moves
 from tests.support.processes import Bench, Process, bench, until
 
 APPS = Path(__file__).parent / "apps"
@@ -117,12 +118,15 @@ class Chaos:
 
     # -- processes ----------------------------------------------------------------------------------------------
 
-    def worker(self, *arguments: str, ready: bool = True, **variables: str) -> Process:
-        """Start a `goqueue worker`; with ``ready`` wait until its worker processes run."""
-        process = self.place.start("worker", APP, *arguments, **variables)
-        if ready:
-            process.wait_for(r"worker +start ", WAIT_S)
+    def worker(self, *arguments: str, **variables: str) -> Process:
+        """Start a `goqueue worker`, and wait until a worker process of it runs."""
+        process = self.begin_worker(*arguments, **variables)
+        process.wait_for(r"worker +start ", WAIT_S)
         return process
+
+    def begin_worker(self, *arguments: str, **variables: str) -> Process:
+        """As `worker`, without waiting."""
+        return self.place.start("worker", APP, *arguments, **variables)
 
     def server(self, **variables: str) -> Server:
         """Start a `goqueue server`, and wait until it listens."""
@@ -144,7 +148,7 @@ class Chaos:
             if isinstance(process, Process):
                 process.end()
         # A child of a live supervisor is waited for by that, not by us: a zombie is as good as gone.
-        assert until(lambda: not any(_lives(one) for one in found)), found
+        assert until(lambda: not any(lives(one) for one in found)), found
 
     def tree(self, process: Process) -> list[psutil.Process]:
         """A supervisor, then its worker processes and theirs."""
@@ -250,6 +254,12 @@ class Chaos:
     def wait_started(self, id: str, attempt: int = 1) -> None:
         self.wait(lambda: self.ledger.find("start", id=id, attempt=attempt), f"attempt {attempt} of {id} starts")
 
+    def wait_starts(self, id: str, count: int) -> None:
+        self.wait(lambda: len(self.ledger.find("start", id=id)) >= count, f"{id} starts {count} times")
+
+    def wait_ended(self, id: str, attempt: int = 1) -> None:
+        self.wait(lambda: self.ledger.find("end", id=id, attempt=attempt), f"attempt {attempt} of {id} ends")
+
     def settle(self, *, besides: Iterable[str] = (), timeout_s: float = WAIT_S) -> None:
         """Wait until every acknowledged job is final, but for ``besides``."""
         left: set[str] = {entry.id for entry in self.ledger.find("acknowledged")} - set(besides)
@@ -287,22 +297,39 @@ class Chaos:
         return {}
 
     def is_final(self, id: str) -> bool:
-        return bool(self.sql("SELECT FROM goqueue.job_history WHERE id = %s", id))
+        return bool(self.sql("SELECT 1 FROM goqueue.job_history WHERE id = %s", id))
+
+    def moves(self, id: str) -> list[Move]:
+        """What happened to a job, by the trail, progress and other changes left out."""
+        steps = [trail.Step(*row) for row in self.sql(trail.READ_ONE, id)]
+        return [move for move in moves(steps) if move.kind is not Kind.CHANGE]
 
     def story(self, id: str) -> list[str]:
-        """What happened to a job, by the trail: ``["enqueue", "claim", "sweep", …]``."""
-        steps = by_job(trail.look(self.url).steps).get(id, [])
-        return [str(move.kind) for move in moves(steps)]
+        """As `moves`, but only what each was: ``["enqueue", "claim", "sweep", …]``."""
+        return [str(move.kind) for move in self.moves(id)]
+
+    def clock(self) -> datetime:
+        """The store's."""
+        now: datetime = self.sql("SELECT clock_timestamp()")[0][0]
+        return now
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     def violations(self, allowed: Allowed | None = None) -> list[Violation]:
         return check(self.ledger.entries(), trail.look(self.url), allowed)
 
-    def check(self, *, open: Iterable[str] = (), vanished: Iterable[str] = (), hung: Iterable[str] = ()) -> None:
+    def check(
+        self,
+        *,
+        open: Iterable[str] = (),
+        vanished: Iterable[str] = (),
+        hung: Iterable[str] = (),
+        edited: Iterable[str] = (),
+    ) -> None:
         """Hold all laws. Call it when all is quiet; see `Allowed` for what a test may know better."""
         self.checked = True
-        found = self.violations(Allowed(open=set(open), vanished=set(vanished), hung=set(hung)))
+        allowed = Allowed(open=set(open), vanished=set(vanished), hung=set(hung), edited=set(edited))
+        found = self.violations(allowed)
         lines = [str(one) for one in found[:20]]
         assert not found, f"{len(found)} violations (seed {self.seed}):\n" + "\n".join(lines)
 
@@ -318,7 +345,8 @@ class Chaos:
         return len(self.ledger.find("sent"))
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

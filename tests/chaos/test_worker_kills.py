@@ -1,20 +1,204 @@
-"""Faults 1 and 2: processes that are killed."""
+"""Faults 1, 2, 3, 5, 9 and 32: processes that are killed, and what they held."""
 
 from __future__ import annotations
 
-from tests.chaos.harness import Chaos
+from datetime import datetime, timedelta
+
+import psutil
+
+from goqueue.model.job import Unique
+from tests.chaos.harness import SWEEP_S, Chaos, lives
+from tests.support.processes import Process
+
+COMPLETED, DEAD = 3, 5
+SLACK = timedelta(seconds=10)
+"""For a busy machine, in what is bounded by settings of a second or less."""
+SLOTS = 3
+
+
+def kill_all(chaos: Chaos, fleet: Process) -> None:
+    """The supervisor first: it must not see the death of the others, as when a machine is lost."""
+    supervisor, *others = chaos.tree(fleet)
+    supervisor.kill()
+    chaos.kill(*others)
+    fleet.end()
+
+
+def hold(chaos: Chaos, *arguments: str, **variables: str) -> tuple[Process, list[str], list[str]]:
+    """A worker with all its slots busy behind gate ``g``, and as many jobs claimed and not started."""
+    fleet = chaos.worker("--concurrency", f"{SLOTS}", *arguments, **variables)
+    running = chaos.enqueue("gated", SLOTS, name="g")
+    for id in running:
+        chaos.wait_started(id)
+    claimed = chaos.enqueue("work", SLOTS)
+    chaos.wait(lambda: all(chaos.row(id)["state"] == 1 for id in claimed), "the worker claims ahead")
+    return fleet, running, claimed
+
+
+def counts(chaos: Chaos, ids: list[str]) -> set[tuple[int, int, int]]:
+    rows = [chaos.row(id) for id in ids]
+    return {(row["state"], row["attempt"], row["crashes"]) for row in rows}
 
 
 def test_01_kill_9_of_a_worker_process(chaos: Chaos) -> None:
-    fleet = chaos.worker("--concurrency", "4")
-    (id,) = chaos.enqueue("gated", name="g")
-    others = chaos.enqueue("work", chaos.pick(30, 500), ms=20)
-    chaos.wait_started(id)
-    chaos.kill(chaos.runner_of(id))
+    """Its supervisor lives: it knows which jobs had started, and those alone are counted."""
+    fleet, running, claimed = hold(chaos)
+    more = chaos.enqueue("work", chaos.pick(10, 1_000), ms=5)
+    chaos.kill(chaos.runner_of(running[0]))
     chaos.open_gate("g")
     chaos.settle()
     assert fleet.stop() == 0, fleet.output
-    row = chaos.row(id)
-    assert (row["attempt"], row["crashes"]) == (2, 1), row
-    assert all(chaos.row(other)["state"] == 3 for other in others)
+    assert counts(chaos, running) == {(COMPLETED, 2, 1)}
+    assert counts(chaos, claimed + more) == {(COMPLETED, 1, 0)}
+    chaos.check()
+
+
+def test_01_kill_9_of_the_supervisor(chaos: Chaos) -> None:
+    """Its worker process finishes what it runs, hands back the rest, and leaves."""
+    fleet, running, claimed = hold(chaos)
+    child = chaos.runner_of(running[0])
+    chaos.kill(psutil.Process(fleet.pid))
+    fleet.popen.wait()
+    chaos.wait(lambda: all(chaos.row(id)["state"] == 0 for id in claimed), "what has not started is handed back")
+    chaos.open_gate("g")
+    chaos.wait(lambda: not lives(child), "the worker process leaves")
+    other = chaos.worker()
+    chaos.settle()
+    assert other.stop() == 0, other.output
+    assert counts(chaos, running + claimed) == {(COMPLETED, 1, 0)}
+    chaos.check()
+
+
+def test_01_kill_9_of_a_whole_worker(chaos: Chaos) -> None:
+    """Nobody is left to say which jobs had started: after the lease and a sweep each has a crash, and runs again."""
+    fleet, running, claimed = hold(chaos)
+    chaos.open_gate("g") if chaos.random.random() < 0.5 else None
+    kill_all(chaos, fleet)
+    chaos.open_gate("g")
+    rounds = chaos.pick(0, 5)
+    other = chaos.worker()
+    more = [id for _ in range(rounds) for id in chaos.enqueue("work", 100)]
+    chaos.settle()
+    assert other.stop() == 0, other.output
+    left = {id for id in running + claimed if chaos.row(id)["crashes"]}
+    assert counts(chaos, [*left, *more]) <= {(COMPLETED, 2, 1), (COMPLETED, 1, 0)}
+    assert all(chaos.story(id) == ["enqueue", "claim", "sweep", "claim", "complete"] for id in left)
+    chaos.check()
+
+
+def test_02_kill_9_on_the_last_attempt(chaos: Chaos) -> None:
+    """Dead with reason ``crashed``, whoever finds out: the supervisor, or a sweep."""
+    fleet = chaos.worker(GOQUEUE_WORKER_CONCURRENCY="2")
+    first = chaos.enqueue_one("gated", options={"max_attempts": 1}, name="never")
+    chaos.wait_started(first)
+    chaos.kill(chaos.runner_of(first))
+    chaos.wait(lambda: chaos.is_final(first), "the supervisor buries it")
+    second = chaos.enqueue_one("gated", options={"max_attempts": 1}, name="never")
+    chaos.wait_started(second)
+    kill_all(chaos, fleet)
+    other = chaos.worker()
+    chaos.settle()
+    assert other.stop() == 0, other.output
+    for id in (first, second):
+        row = chaos.row(id)
+        assert (row["state"], row["attempt"], row["crashes"], row["reason"]) == (DEAD, 1, 1, "crashed")
+        assert len(row["errors"]) == 1
+        assert len(chaos.ledger.find("start", id=id)) == 1
+    chaos.check()
+
+
+def test_03_a_job_five_times_as_long_as_the_lease(chaos: Chaos) -> None:
+    """Claimed once while its worker lives; after a kill again within lease plus sweep."""
+    lease_s = chaos.pick(1, 4) / 2
+    short = {"GOQUEUE_WORKER_LEASE_S": f"{lease_s}", "GOQUEUE_WORKER_BEAT_S": "0.1"}
+    short["GOQUEUE_WORKER_LEASE_MARGIN_S"] = "0.05"
+    fleet = chaos.worker(**short)
+    long = chaos.enqueue_one("work", ms=int(lease_s * 5_000))
+    held = chaos.enqueue_one("gated", name="g")
+    chaos.settle(besides=[held])
+    assert chaos.story(long) == ["enqueue", "claim", "complete"]
+    other = chaos.worker(**short)
+    kill_all(chaos, fleet)
+    killed_at = chaos.clock()
+    chaos.open_gate("g")
+    chaos.settle()
+    assert other.stop() == 0, other.output
+    again = chaos.moves(held)[3]
+    assert again.kind == "claim"
+    assert again.step.at - killed_at < timedelta(seconds=lease_s + SWEEP_S) + SLACK
+    chaos.check()
+
+
+def test_05_a_worker_restarted_within_the_lease(chaos: Chaos) -> None:
+    """A worker is a process, not a name: what the old one held is recovered after lease and sweep, and not before."""
+    fleet, running, claimed = hold(chaos)
+    kill_all(chaos, fleet)
+    again = chaos.worker("--concurrency", f"{SLOTS}")  # same host, same command, within the lease
+    chaos.open_gate("g")
+    chaos.settle()
+    assert again.stop() == 0, again.output
+    # That no lease was swept too early is the checker's business (Law.ALIVE).
+    assert counts(chaos, running + claimed) == {(COMPLETED, 2, 1)}
+    chaos.check()
+
+
+def test_05_a_worker_row_removed_by_hand(chaos: Chaos) -> None:
+    """The row is missing, so no sweep for expired workers can find its jobs: the full sweep does."""
+    fleet, running, claimed = hold(chaos, GOQUEUE_WORKER_LEASE_S="600")
+    (expires_at,) = chaos.sql("SELECT max(expires_at) FROM goqueue.worker")[0]
+    kill_all(chaos, fleet)
+    chaos.sql("DELETE FROM goqueue.worker")
+    other = chaos.worker("--concurrency", f"{SLOTS}")
+    chaos.open_gate("g")
+    chaos.settle()
+    assert other.stop() == 0, other.output
+    assert counts(chaos, running + claimed) == {(COMPLETED, 2, 1)}
+    swept = [move.step.at for id in running + claimed for move in chaos.moves(id) if move.kind == "sweep"]
+    assert isinstance(expires_at, datetime)
+    assert max(swept) < expires_at, "they waited for the lease"
+    chaos.check()
+
+
+def test_09_a_crash_while_holding_a_unique_key(chaos: Chaos) -> None:
+    """The key goes with the job: kept while it will run again, free when it is dead.
+
+    Concurrency permits and rate tokens do not exist yet; they are to be held and freed with the lease in the same way.
+    """
+    fleet = chaos.worker()
+    once = Unique(key="one")
+    id = chaos.enqueue_one("gated", options={"unique": once, "max_attempts": 2}, name="never")
+    chaos.wait_started(id)
+    chaos.kill(chaos.runner_of(id))
+    chaos.wait(lambda: chaos.row(id)["crashes"] == 1, "its crash is counted")
+    assert chaos.enqueue_one("work", options={"unique": once}) == id, "a job that will run again keeps its key"
+    chaos.wait_started(id, attempt=2)
+    assert chaos.enqueue_one("work", options={"unique": once}) == id, "and has it while it runs"
+    chaos.kill(chaos.runner_of(id))
+    chaos.wait(lambda: chaos.is_final(id), "it is dead by its last attempt")
+    after = chaos.enqueue_one("work", options={"unique": once})
+    assert after != id, "a dead job has freed its key"
+    chaos.settle()
+    assert chaos.row(after)["state"] == COMPLETED
+    assert chaos.sql("SELECT 1 FROM goqueue.job_key") == []
+    assert fleet.stop() == 0, fleet.output
+    chaos.check()
+
+
+def test_32_a_crash_between_return_and_settle(chaos: Chaos) -> None:
+    """It runs again with the same token, so that a service can tell that it has seen it.
+
+    Completing in the user's own transaction, which makes the effect exactly once, does not exist yet.
+    """
+    fleet = chaos.worker()
+    ids = [chaos.enqueue_one("token") for _ in range(chaos.pick(1, 10))]
+    chaos.settle()
+    assert fleet.stop() == 0, fleet.output
+    for id in ids:
+        effects = chaos.ledger.find("effect", id=id)
+        assert len(effects) >= 2, "the crash came before the effect"
+        assert len({entry.fields["what"] for entry in effects}) == 1
+        ends = chaos.ledger.find("end", id=id, outcome="returned")
+        assert len(ends) == len(effects), "the crash came before the return"
+        assert chaos.row(id)["state"] == COMPLETED
+    assert len({entry.fields["what"] for entry in chaos.ledger.find("effect")}) == len(ids), "one token for each job"
     chaos.check()

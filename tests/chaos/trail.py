@@ -26,6 +26,7 @@ CREATE TABLE chaos.trail (
     before jsonb,
     after jsonb
 );
+CREATE INDEX ON chaos.trail (id);
 CREATE FUNCTION chaos.keep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     -- An update that changed nothing is none. What is large is kept once, when the row is new.
@@ -50,6 +51,9 @@ CREATE TRIGGER chaos_trail AFTER INSERT OR UPDATE OR DELETE ON goqueue.worker
 """
 
 READ: LiteralString = "SELECT seq, at, txid, place, id::text, before, after FROM chaos.trail ORDER BY seq"
+READ_ONE: LiteralString = """
+SELECT seq, at, txid, place, id::text, before, after FROM chaos.trail WHERE id = %s AND place <> 'worker' ORDER BY seq
+"""
 LIVE: LiteralString = "SELECT to_jsonb(j) - '{args,meta}'::text[] FROM goqueue.job AS j"
 FINAL: LiteralString = "SELECT to_jsonb(h) - '{args,meta}'::text[] FROM goqueue.job_history AS h"
 KEYS: LiteralString = "SELECT to_jsonb(k) FROM goqueue.job_key AS k"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from goqueue import Context, GoQueue, RetryPolicy
+from goqueue import Context, GoQueue, RetryJob, RetryPolicy, SnoozeJob
 from tests.chaos import ledger
 
 GATES = "GOQUEUE_TEST_GATES"
@@ -116,6 +116,23 @@ async def flaky(ctx: Context[None], failures: int) -> Result:
         return run.mark
 
 
+@app.task(retry=RetryPolicy.exponential(base_s=1e8, factor=100, cap_s=3.16e8))
+async def flaky_with_a_huge_backoff(ctx: Context[None], failures: int) -> Result:
+    with attempt(ctx) as run:
+        if ctx.attempt <= failures:
+            raise run.failure()
+        return run.mark
+
+
+@app.task
+async def puts_off(ctx: Context[None], how: str, delay: str) -> Result:
+    """Ask at the first start for a delay that makes no sense."""
+    with attempt(ctx) as run:
+        if run.fence == 1:
+            raise SnoozeJob(float(delay)) if how == "snooze" else RetryJob(float(delay))
+        return run.mark
+
+
 # -- faults -----------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +189,14 @@ async def raises(ctx: Context[None], what: str, times: int) -> Result:
 
 @app.task
 def raises_in_thread(ctx: Context[None], what: str, times: int) -> Result:
+    with attempt(ctx) as run:
+        if ctx.attempt <= times:
+            _raise(what)
+        return run.mark
+
+
+@app.task(run_in="process")
+def raises_in_process(ctx: Context[None], what: str, times: int) -> Result:
     with attempt(ctx) as run:
         if ctx.attempt <= times:
             _raise(what)

@@ -1,0 +1,133 @@
+"""Faults 4, 11, 12 and 13: processes and handlers that stall, are given up, and come back."""
+
+from __future__ import annotations
+
+import time
+
+from tests.chaos.harness import LEASE_S, Chaos, end_all
+
+COMPLETED, DEAD = 3, 5
+
+
+def test_04_a_handler_that_holds_the_gil(chaos: Chaos) -> None:
+    """For three leases: its supervisor beats for it, and nobody runs the job a second time."""
+    fleet = chaos.worker()
+    other = chaos.worker()
+    ids = [chaos.enqueue_one("hold_gil", s=3 * LEASE_S) for _ in range(chaos.pick(1, 4))]
+    chaos.settle()
+    end_all([fleet, other])
+    assert all(chaos.story(id) == ["enqueue", "claim", "complete"] for id in ids)
+    chaos.check()
+
+
+def test_04_a_handler_that_holds_the_gil_without_a_supervisor_to_speak_for_it(chaos: Chaos) -> None:
+    """The beats miss, so somebody else may run it: then the first result is refused."""
+    fleet = chaos.worker()
+    id = chaos.enqueue_one("hold_gil", s=4 * LEASE_S)
+    chaos.wait_started(id)
+    supervisor = chaos.tree(fleet)[:1]
+    with chaos.stopped(supervisor):
+        other = chaos.worker()
+        chaos.wait_started(id, attempt=2)
+        chaos.wait_ended(id)
+        chaos.settle()
+    end_all([fleet, other])
+    assert chaos.story(id) == ["enqueue", "claim", "sweep", "claim", "complete"]
+    assert chaos.row(id)["result"] == {"fence": 3, "attempt": 2}
+    chaos.check()
+
+
+def test_11_a_rescue_that_races_a_completion_or_a_claim(chaos: Chaos) -> None:
+    """A worker is stopped for about its lease again and again: its outcomes, sweeps and others' claims meet."""
+    fleets = [chaos.worker("--concurrency", "10") for _ in range(2)]
+    rounds = chaos.pick(3, 25)
+    for _ in range(rounds):
+        for _ in range(20):
+            chaos.enqueue("work", 2, ms=chaos.random.randrange(0, int(1_500 * LEASE_S)))
+        victim = chaos.random.choice(fleets)
+        with chaos.stopped(chaos.tree(victim)):
+            time.sleep(chaos.random.uniform(0.8, 1.4) * LEASE_S)  # the fault itself: how long it lasts
+    chaos.settle()
+    end_all(fleets)
+    stories = [chaos.story(entry.id) for entry in chaos.ledger.find("sent")]
+    assert any("sweep" in story for story in stories), "no lease ran out: this has shown nothing"
+    chaos.check()
+
+
+def test_12_a_zombie(chaos: Chaos) -> None:
+    """Stopped past its lease, replaced, and continued: nothing that its first attempt does changes anything."""
+    first = chaos.worker()
+    ids = {then: chaos.enqueue_one("zombie", name="g", then=then) for then in ("complete", "fail")}
+    for id in ids.values():
+        chaos.wait_started(id)
+    with chaos.stopped(chaos.tree(first)):
+        second = chaos.worker()
+        for id in ids.values():
+            chaos.wait_started(id, attempt=2)
+        before = {id: chaos.row(id) for id in ids.values()}
+        chaos.open_gate("woken")
+    for id in ids.values():
+        chaos.wait_ended(id)
+        (refused,) = chaos.ledger.find("child_refused", id=id)
+        assert refused.fields["error"] == "LeaseLost", refused
+    assert first.stop() == 0, first.output  # it has beaten, and sent all that it had to send
+    for id, row in before.items():
+        assert chaos.row(id) == row, "the zombie has changed the row of the second attempt"
+    chaos.open_gate("g")
+    chaos.settle()
+    assert second.stop() == 0, second.output
+    for id in ids.values():
+        assert chaos.story(id) == ["enqueue", "claim", "sweep", "claim", "complete"]
+        assert chaos.row(id)["result"] == {"fence": 3, "attempt": 2}
+        assert chaos.row(id)["progress"] is None
+        assert [error["type"] for error in chaos.row(id)["errors"]] == ["WorkerCrashed"]
+    assert chaos.sql("SELECT 1 FROM goqueue.job WHERE kind = 'child'") == []
+    assert chaos.sql("SELECT 1 FROM goqueue.job_history WHERE kind = 'child'") == []
+    chaos.check()
+
+
+def test_13_a_handler_that_ignores_its_timeout(chaos: Chaos) -> None:
+    """Reported with its stack, and its slot goes to another: on the loop, in a thread, and killed in a process."""
+    kinds = ("stubborn", "stubborn_in_thread", "stubborn_in_process")
+    fleet = chaos.worker("--concurrency", f"{len(kinds)}", GOQUEUE_WORKER_HUNG_MAX=f"{len(kinds)}")
+    ids = {kind: chaos.enqueue_one(kind, name="g") for kind in kinds}
+    others = chaos.enqueue("work", chaos.pick(5, 200))
+    chaos.settle()  # with all its slots taken by them
+    assert all(chaos.row(id)["state"] == COMPLETED for id in others)
+    for kind, id in ids.items():
+        row = chaos.row(id)
+        assert (row["state"], row["attempt"], row["crashes"]) == (DEAD, 1, 0), row
+        if kind != "stubborn_in_process":
+            assert f"in {kind}" in row["errors"][0]["message"] + row["errors"][0]["traceback"], row["errors"]
+            assert f"in {kind}" in fleet.output
+    chaos.open_gate("g")
+    assert fleet.stop() == 0, fleet.output
+    chaos.check(hung=ids.values())
+
+
+def test_13_a_handler_that_ignores_its_cancellation(chaos: Chaos) -> None:
+    fleet = chaos.worker("--concurrency", "2")
+    id = chaos.enqueue_one("stubborn", options={"timeout_s": 600.0}, name="g")
+    chaos.wait_started(id)
+    chaos.client.cancel(id)
+    chaos.settle()
+    assert "in stubborn" in fleet.output
+    assert chaos.row(id)["state"] in (4, DEAD), chaos.row(id)
+    chaos.open_gate("g")
+    assert fleet.stop() == 0, fleet.output
+    chaos.check(hung=[id])
+
+
+def test_13_a_process_in_which_too_many_hang_is_replaced(chaos: Chaos) -> None:
+    fleet = chaos.worker("--concurrency", "4", GOQUEUE_WORKER_HUNG_MAX="2")
+    ids = [chaos.enqueue_one("stubborn_in_thread", name="never") for _ in range(2)]
+    for id in ids:
+        chaos.wait_started(id)
+    hanging = chaos.runner_of(ids[0])
+    chaos.settle()
+    fleet.wait_for(r"worker +start ")  # another one
+    after = chaos.enqueue("work", 5)
+    chaos.settle()
+    assert {chaos.runner_of(id).pid for id in after} != {hanging.pid}
+    assert fleet.stop() == 0, fleet.output
+    chaos.check(hung=ids)
