@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -331,7 +332,7 @@ def test_check(here: Cli, folder: Path, empty_database_url: str) -> None:
         ("send", "mail", "loop"),
         ("square", "default", "process"),
     ]
-    assert "schema 1: as this version needs it" in here.err
+    assert re.search(r"schema \d+: as this version needs it", here.err)
     here("check", app, "--url", empty_database_url, code=1)
     assert "goqueue db migrate" in here.err
 

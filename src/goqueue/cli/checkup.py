@@ -58,14 +58,14 @@ async def _look_at(store: Store) -> tuple[list[Finding], GoQueueError | None]:
         status = await store.schema()  # one connection, and the reason if there is none
     except GoQueueError as e:
         return [_failed("connection", e)], e
-    findings = [_schema(status)]
+    schema = _schema(status)
     try:
-        findings += await store.diagnose()
+        found = await store.diagnose()
     except GoQueueError as e:
         # Without a schema that fits there may be nothing to look at: that is said already.
-        if findings[0].level is Level.OK:
-            return [*findings, _failed("diagnose", e)], e
-    return findings, None
+        return ([schema, _failed("diagnose", e)], e) if schema.level is Level.OK else ([schema], None)
+    # A store that looks at its schema says more about it.
+    return (found, None) if any(finding.check == "schema_version" for finding in found) else ([schema, *found], None)
 
 
 def _version() -> Finding:
@@ -94,17 +94,19 @@ def _settings(where: str, url: str | None) -> list[Finding]:
 
 def _schema(status: SchemaStatus) -> Finding:
     if status.current == status.target:
-        return Finding(check="schema", level=Level.OK, text=f"schema {status.current}, as this version needs it")
+        return Finding(
+            check="schema_version", level=Level.OK, text=f"schema {status.current}, as this version needs it"
+        )
     if status.current > status.target:
         return Finding(
-            check="schema",
+            check="schema_version",
             level=Level.ERROR,
             text=f"the database has schema {status.current}, this version knows {status.target}: it refuses to work",
             do="upgrade goqueue here to the version that the other processes have",
         )
     have = f"schema {status.current}" if status.current else "no schema of GoQueue"
     return Finding(
-        check="schema",
+        check="schema_version",
         level=Level.ERROR,
         text=f"the database has {have}, this version needs {status.target}",
         do="run `goqueue db migrate` (or apply `goqueue db sql`) as the owner of the schema",
@@ -121,14 +123,7 @@ def _failed(check: str, error: GoQueueError) -> Finding:
 
 
 def _checkup(findings: Sequence[Finding], stopped_by: GoQueueError | None) -> Checkup:
-    # A store may look at its schema as well: what the command line has said already is not said twice.
-    by_check: dict[str, Finding] = {}
-    for finding in findings:
-        key = finding.check if finding.check == "schema" else f"{finding.check} {finding.text}"
-        known = by_check.get(key)
-        if known is None or _ORDER[finding.level] < _ORDER[known.level]:
-            by_check[key] = finding
-    return Checkup(tuple(sorted(by_check.values(), key=lambda finding: _ORDER[finding.level])), stopped_by)
+    return Checkup(tuple(sorted(findings, key=lambda finding: _ORDER[finding.level])), stopped_by)
 
 
 def exit_code(checkup: Checkup, *, strict: bool) -> int:

@@ -44,6 +44,8 @@ class Column(NamedTuple):
     title: str
     whole: bool = False
     right: bool = False
+    least: int = SHORTEST_CELL
+    """How narrow it can be and still say something."""
     wrap: bool = False
     """Long texts go on in the next line: nothing of them may be cut."""
 
@@ -128,15 +130,21 @@ def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int
         return sum(used) + CELL_GAP * (len(used) - 1) - room
 
     while (over := excess()) > 0:
-        soft = [i for i, column in enumerate(columns) if not column.whole and left[i] > SHORTEST_CELL]
+        soft = [i for i, column in enumerate(columns) if not column.whole and left[i] > column.least]
         if soft:
             widest = max(soft, key=lambda i: left[i])
-            left[widest] = max(SHORTEST_CELL, left[widest] - over, _second_widest(left, soft, widest) - 1)
+            left[widest] = max(columns[widest].least, left[widest] - over, _second_widest(left, soft, widest) - 1)
             continue
         last = max((i for i, width in enumerate(left) if width), default=0)
         if last == 0:
             break  # one column is left: the terminal has to wrap it
         left[last] = 0
+    # What was left out made room: the others have it back, the narrowest first.
+    for _ in range(-excess()):
+        short = [i for i, width in enumerate(left) if 0 < width < widths[i]]
+        if not short:
+            break
+        left[min(short, key=lambda i: left[i])] += 1
     return left
 
 

@@ -35,12 +35,13 @@ def why(record: JobRecord) -> str:
     return f"{record.reason} ({meaning})" if meaning else record.reason
 
 
-def last_error(record: JobRecord) -> str:
-    """Return type and message of the last error, in one line."""
+def last_error(record: JobRecord, *, short: bool) -> str:
+    """Return type (``short``: without its module) and message of the last error, in one line."""
     if not record.errors:
         return ""
     error = record.errors[-1]
-    return " ".join(f"{error.type}: {error.message}".split())
+    name = error.type.rpartition(".")[2] if short else error.type
+    return " ".join(f"{name}: {error.message}".split())
 
 
 def _fields(record: JobRecord) -> list[tuple[str, object]]:

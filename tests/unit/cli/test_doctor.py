@@ -52,7 +52,7 @@ def test_the_worst_comes_first(desk: Desk, patient: Patient) -> None:
     found = rows(desk, code=1)
     assert [row["level"] for row in found[:2]] == ["error", "warning"]
     assert [row["check"] for row in found] == [
-        "clock_skew", "oldest_snapshot", "version", "configuration", "schema", "indexes",
+        "clock_skew", "oldest_snapshot", "version", "configuration", "schema_version", "indexes",
     ]  # fmt: skip
     assert found[0]["do"] == "run an NTP client"
 
@@ -95,7 +95,7 @@ def test_a_database_that_is_away(desk: Desk, patient: Patient) -> None:
 def test_a_database_without_a_schema(desk: Desk, patient: Patient) -> None:
     patient.status = SchemaStatus(0, 3, ("one",))
     first, *others = rows(desk, code=1)
-    assert first["check"] == "schema"
+    assert first["check"] == "schema_version"
     assert "goqueue db migrate" in first["do"]
     assert {row["level"] for row in others} == {"ok"}, "said once"
 

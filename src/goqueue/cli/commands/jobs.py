@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from goqueue.cli.output import Column
     from goqueue.model.job import JobRecord
 
-_RARE = frozenset({"reason", "error"})
+_RARE = ("due", "reason", "error")
+ERROR_CHARS_MIN = 18
+"""Of an error, in a list: most of its type."""
+_LATER = (JobState.SCHEDULED, JobState.RETRYING)
 
 
 def register(cli: typer.Typer) -> None:
@@ -75,7 +78,7 @@ def list_(
 
 
 def _table(records: Sequence[JobRecord], *, for_people: bool) -> tuple[list[Column], list[tuple[object, ...]]]:
-    """Columns and rows. For people only columns that say something: reasons and errors are rare among live jobs."""
+    """Columns and rows. For people only columns that say something, and of dead letters first why they are dead."""
     from goqueue.cli.output import Column, ran_for
     from goqueue.cli.showing import last_error
 
@@ -84,11 +87,12 @@ def _table(records: Sequence[JobRecord], *, for_people: bool) -> tuple[list[Colu
         Column("state", whole=True),
         Column("kind"),
         Column("queue"),
+        Column("due", right=True),
         Column("tries", right=True),
         Column("created", right=True),
         Column("ran", right=True),
         Column("reason"),
-        Column("error"),
+        Column("error", least=ERROR_CHARS_MIN),
     ]
     rows: list[tuple[object, ...]] = [
         (
@@ -96,21 +100,22 @@ def _table(records: Sequence[JobRecord], *, for_people: bool) -> tuple[list[Colu
             str(record.state),
             record.kind,
             record.queue,
+            record.run_at if record.state in _LATER or not for_people else None,
             f"{record.attempt}/{record.max_attempts}",
             record.created_at,
             _ran(ran_for(record), for_people=for_people),
             record.reason or "",
-            last_error(record),
+            last_error(record, short=for_people),
         )
         for record in records
     ]
     if for_people:
+        said = {column.title for i, column in enumerate(columns) if any(row[i] for row in rows)}
+        titles = [column.title for column in columns if column.title in said or column.title not in _RARE]
         if records and all(record.state is JobState.DEAD for record in records):
-            # Dead letters: why comes first, and where there is little room the rest goes.
-            order = (0, 1, 2, 7, 8, 3, 4, 5, 6)
-            columns, rows = [columns[i] for i in order], [tuple(row[i] for i in order) for row in rows]
-        said = [i for i, column in enumerate(columns) if column.title not in _RARE or any(row[i] for row in rows)]
-        columns, rows = [columns[i] for i in said], [tuple(row[i] for i in said) for row in rows]
+            titles = ["id", "kind", "reason", "error", "queue", "tries", "created", "ran"]
+        order = [next(i for i, column in enumerate(columns) if column.title == title) for title in titles]
+        columns, rows = [columns[i] for i in order], [tuple(row[i] for i in order) for row in rows]
     return columns, rows
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from goqueue.cli import parsing
 from goqueue.cli.options import AppArgument, LogFormat, LogFormatOption, UrlOption, doors_of
 
 PANEL = "Run"
@@ -63,6 +64,19 @@ def worker(
         int | None, typer.Option(min=1, help="Jobs at the same time in one process. Default: 50.")
     ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: 1.")] = None,
+    recycle_jobs: Annotated[
+        int | None,
+        typer.Option("--recycle-jobs", min=0, metavar="N", help="Replace a process after N jobs. Default: 0, never."),
+    ] = None,
+    recycle_memory: Annotated[
+        int | None,
+        typer.Option(
+            "--recycle-memory",
+            parser=parsing.size_bytes,
+            metavar="SIZE",
+            help="Replace a process that holds so much: 512MB.",
+        ),
+    ] = None,
     url: UrlOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
@@ -75,6 +89,8 @@ def worker(
         queues=queues,
         concurrency=concurrency,
         processes=processes,
+        recycle_jobs=recycle_jobs,
+        recycle_memory_bytes=recycle_memory,
         url=url,
         log_format=log_format,
     )
