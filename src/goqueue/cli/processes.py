@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 import socket
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RETRY_S: Final = 1.0
-"""Between two looks for a store that is away."""
+RETRY_S: Final = 0.5
+"""Within this time a store that is away is looked for again; within twice that the next time, and so on."""
+RETRY_MAX_S: Final = 2.0
 
 log = structlog.get_logger("goqueue.cli")
 
@@ -92,7 +94,7 @@ async def open_when_there(store: Store, stopping: Stopping) -> bool:
 
     Raises `SchemaError` and whatever else waiting does not change.
     """
-    told = ""
+    told, bound_s = "", RETRY_S
     while not stopping.wanted.is_set():
         try:
             await store.schema()  # one connection, and the reason if there is none
@@ -101,7 +103,9 @@ async def open_when_there(store: Store, stopping: Stopping) -> bool:
             if str(error) != told:
                 told = str(error)
                 log.warning("wait", reason="the store is unavailable", error=told)
-            await stopping.sleep(RETRY_S)
+            # By chance, so that many processes do not come back to it at the same instant; never quite at once.
+            await stopping.sleep(max(0.05, bound_s * random.random()))  # noqa: S311
+            bound_s = min(RETRY_MAX_S, bound_s * 2)
         else:
             if told:
                 log.info("resume")

@@ -35,7 +35,7 @@ class Duties:
         keeps_history = Leader(store, name=HISTORY, holder=holder, ttl_s=ttl_s * HISTORY_TERMS)
         self._leaders = (sweeps, keeps_history)
         self._loops = (
-            Loop("sweep", settings.sweep_s, _led(sweeps, Sweep(store, settings))),
+            Loop("sweep", settings.sweep_s, _led(sweeps, Sweep(store, settings, sweeps))),
             Loop("history", settings.history_s, _led(keeps_history, History(store, settings, keeps_history))),
         )
 

@@ -41,7 +41,7 @@ class History:
     async def __call__(self) -> None:
         """Do a round."""
         try:
-            await sweep(self._store, Duty.HISTORY, self._settings.sweep_batch)
+            await sweep(self._store, Duty.HISTORY, self._settings.sweep_batch, self._leader)
         except PermissionDenied as error:
             await self._leader.rest()
             if self._now_s() - self._told_at_s >= REMIND_S:

@@ -14,6 +14,7 @@ from goqueue.model.errors import PermissionDenied, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from goqueue.model.admin import Term
     from goqueue.store.port import AdminStore
 
 REST_S: Final = 600.0
@@ -25,8 +26,8 @@ log = structlog.get_logger("goqueue.duties")
 class Leader:
     """Stands for election every third of ``ttl_s``. `is_leader` is true only while the term surely holds.
 
-    A term counts from before its request was sent. Upkeep is safe even with two leaders, only wasteful: a term that
-    lapses in the middle of a piece of it does no harm.
+    A term counts from before its request was sent. It may lapse in the middle of a piece of upkeep, and another may
+    lead by then: so each piece names its `term`, and the store does nothing under one that is not the present one.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Leader:
         self._now_s = now_s
         self._elected = asyncio.Event()
         self._until_s = 0.0
+        self._term: Term | None = None
         self._rests_until_s = float("-inf")
         self._one_at_a_time = asyncio.Lock()
         self._loop = Loop(f"elect_{name}", ttl_s / 3, self.stand)
@@ -53,6 +55,11 @@ class Leader:
     def is_leader(self) -> bool:
         """Whether this process leads now."""
         return self._now_s() < self._until_s
+
+    @property
+    def term(self) -> Term | None:
+        """The term that was won last, lapsed or not; None before the first, and after it was resigned or deposed."""
+        return self._term
 
     async def until_elected(self) -> None:
         """Wait until this process leads."""
@@ -74,6 +81,13 @@ class Leader:
         self._rests_until_s = self._now_s() + rest_s
         await self._resign()
 
+    def deposed(self, term: Term | None) -> None:
+        """Step down at once: the store has said that ``term`` is not the present one any more."""
+        if term is not self._term:
+            return  # has been elected again since
+        log.warning("depose", duty=self.name, holder=self._holder, term=term.number if term is not None else None)
+        self._until_s, self._term = 0.0, None
+
     async def stand(self) -> None:
         """Stand for election once."""
         # Alone, so that a term that is on its way here when this process resigns is seen, and resigned from.
@@ -88,10 +102,11 @@ class Leader:
                 log.warning("elect", duty=self.name, error=str(error), again_in_s=REST_S)
                 return
             if term is None:
-                self._until_s = 0.0
+                self._until_s, self._term = 0.0, None
                 return
             if not self.is_leader:
                 log.info("lead", duty=self.name, holder=self._holder, term=term.number)
+            self._term = term
             self._until_s = sent_at_s + self._ttl_s
             self._elected.set()
 
@@ -99,7 +114,7 @@ class Leader:
         async with self._one_at_a_time:
             if not self.is_leader:
                 return
-            self._until_s = 0.0
+            self._until_s, self._term = 0.0, None
             try:
                 await self._store.elect(self.name, self._holder, 0.0)
             except Unavailable as error:

@@ -13,7 +13,7 @@ from goqueue.duties import Duties
 from goqueue.duties.history import REMIND_S, History
 from goqueue.duties.leader import REST_S, Leader
 from goqueue.duties.loop import Loop
-from goqueue.duties.sweep import PIECES_MAX, sweep
+from goqueue.duties.sweep import PIECES_MAX, Sweep, sweep
 from goqueue.model.admin import Duty, Swept, Term
 from goqueue.model.errors import PermissionDenied, StoreUnavailable
 from goqueue.settings import DutySettings
@@ -29,24 +29,27 @@ class WatchedStore(MemoryStore):
     def __init__(self, *, shared: WatchedStore | None = None) -> None:
         super().__init__(shared.memory if shared is not None else None)
         self.asked: list[Duty] = []
+        self.terms: list[Term | None] = []
         self.elections = 0
         self.down = False
         self.more = 0
         self.may_make_partitions = True
         self.may_elect = True
+        self.sweep_honestly = False
         self.changed = asyncio.Event()
 
-    async def sweep(self, duty: Duty, limit: int) -> Swept:
+    async def sweep(self, duty: Duty, limit: int, term: Term | None = None) -> Swept:
         self.changed.set()
         if self.down:
             raise StoreUnavailable("down")
         self.asked.append(duty)
+        self.terms.append(term)
         if duty is Duty.HISTORY and not self.may_make_partitions:
             raise PermissionDenied("must be owner of table job_history")
-        if self.more > 0:
+        if self.more > 0 and not self.sweep_honestly:
             self.more -= 1
             return Swept(limit, more=True)
-        return await super().sweep(duty, limit)
+        return await super().sweep(duty, limit, term)
 
     async def elect(self, name: str, holder: str, ttl_s: float) -> Term | None:
         self.elections += 1
@@ -192,6 +195,7 @@ async def test_who_may_not_keep_the_history_resigns_says_so_once_and_rests() -> 
     assert "job_history" in line["error"]
     assert "goqueue db migrate" in line["do"]
     clock.now_s = REMIND_S
+    await leader.stand()
     with capture_logs() as logs:
         await history()
     assert [line["event"] for line in logs] == ["resign"]
@@ -284,9 +288,69 @@ async def test_a_tick_that_loses_a_cancellation_does_not_keep_its_loop() -> None
         await loop.stop()
 
 
+async def test_a_tick_that_waits_on_after_a_lost_cancellation_is_cancelled_again() -> None:
+    begun = asyncio.Event()
+
+    async def tick() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    loop = Loop("deaf", 3600, tick)
+    loop.start()
+    async with asyncio.timeout(DEADLINE_S):
+        await begun.wait()
+        await loop.stop()
+
+
 async def test_a_sweep_goes_on_while_there_is_more_but_not_for_ever() -> None:
     store = WatchedStore()
+    leader = Leader(store, name="sweep", holder="me", ttl_s=60.0)
+    assert await sweep(store, Duty.ORPHANS, 10, leader) == 0  # it does not lead
+    assert store.asked == []
+    await leader.stand()
     store.more = 5
-    assert await sweep(store, Duty.ORPHANS, 10) == 50
+    assert await sweep(store, Duty.ORPHANS, 10, leader) == 50
     store.more = PIECES_MAX * 2
-    assert await sweep(store, Duty.ORPHANS, 1) == PIECES_MAX
+    assert await sweep(store, Duty.ORPHANS, 1, leader) == PIECES_MAX
+    assert set(store.terms) == {leader.term}
+
+
+# -- terms ----------------------------------------------------------------------------------------
+
+
+async def test_who_was_away_while_another_was_elected_steps_down_and_sweeps_nothing() -> None:
+    """A process that was stopped does not notice that its term is over: the store does."""
+    store, clock = WatchedStore(), Clock()
+    leader = Leader(store, name="sweep", holder="me", ttl_s=60.0, now_s=clock)
+    await leader.stand()
+    first = leader.term
+    assert first is not None
+    await store.elect("sweep", "me", 0.0)  # as if its time had come in the store
+    second = await store.elect("sweep", "other", 60.0)
+    assert second is not None
+    assert second.number > first.number
+    store.more = 3
+    round_of = Sweep(store, SETTINGS, leader)
+    store.sweep_honestly = True
+    with capture_logs() as logs:
+        await round_of()
+    assert store.asked == [Duty.ORPHANS]  # the rest of the round is not even tried
+    assert [(line["event"], line["term"]) for line in logs if line["event"] == "depose"] == [("depose", first.number)]
+    assert not leads(leader)
+    assert leader.term is None
+
+
+async def test_a_late_answer_about_an_old_term_does_not_end_a_new_one() -> None:
+    store, clock = WatchedStore(), Clock()
+    leader = Leader(store, name="sweep", holder="me", ttl_s=60.0, now_s=clock)
+    await leader.stand()
+    old = leader.term
+    await store.elect("sweep", "me", 0.0)
+    await store.elect("sweep", "other", 60.0)
+    await store.elect("sweep", "other", 0.0)
+    await leader.stand()
+    leader.deposed(old)
+    assert leads(leader)
+    assert leader.term != old
