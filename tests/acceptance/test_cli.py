@@ -23,6 +23,7 @@ from goqueue.cli.main import run
 from goqueue.cli.working import parse_queues
 from goqueue.model.errors import InvalidSetting
 from goqueue.wiring import _Doors
+from tests.support.database import POOLED
 from tests.support.processes import bench
 
 DRIVERS_AND_FRAMEWORKS = ("psycopg", "psycopg_pool", "starlette", "uvicorn", "uvloop", "httpx", "watchfiles")
@@ -118,6 +119,9 @@ def write_app(folder: Path) -> str:
         # Typer itself takes Pydantic to read the options of a command: no driver and no web framework there.
         "worker --help",
         "db --help",
+        "doctor --help",
+        "jobs retry --help",
+        "jobs retry",
         "config",
         "jobs list --nonsense",
     ],
@@ -140,7 +144,20 @@ def test_it_is_a_module_too(folder: Path) -> None:
 
 def test_every_command_explains_itself(cli: Cli) -> None:
     top = cli("--help")
-    for command in ("dev", "server", "worker", "enqueue", "jobs", "queues", "db", "config", "check", "run", "init"):
+    for command in (
+        "dev",
+        "server",
+        "worker",
+        "enqueue",
+        "jobs",
+        "queues",
+        "db",
+        "doctor",
+        "config",
+        "check",
+        "run",
+        "init",
+    ):
         assert command in top
         assert "Usage: goqueue " + command in cli(command, "--help")
     assert "[tool.goqueue]" in cli("init", "--help"), "brackets are not markup"
@@ -175,11 +192,22 @@ def test_usage(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unreachable(cli: Cli) -> None:
-    for command in (("jobs", "list"), ("db", "status"), ("db", "migrate"), ("enqueue", "k"), ("queues", "list")):
+    for command in (
+        ("jobs", "list"),
+        ("jobs", "retry", "-s", "dead", "-y"),
+        ("db", "status"),
+        ("db", "migrate"),
+        ("enqueue", "k"),
+        ("queues", "list"),
+    ):
         cli(*command, "--url", NOWHERE, code=5)
         assert "refused" in cli.err, cli.err
         assert "secret" not in cli.err
         assert len(cli.err.strip().splitlines()) == 1
+    out = cli("doctor", "--url", NOWHERE, "-o", "csv", code=5)
+    assert out.splitlines()[1].startswith("connection,error,")
+    assert "refused" in out
+    assert "secret" not in out
 
 
 @pytest.mark.postgres
@@ -188,10 +216,16 @@ def test_no_schema(cli: Cli, empty_database_url: str, monkeypatch: pytest.Monkey
     cli("jobs", "list", code=1)
     assert "goqueue db migrate" in cli.err
     cli("db", "status", code=1)
+    assert "goqueue db migrate" in cli("doctor", code=1)
     assert "0 -> " in cli("db", "migrate").replace("schema ", "")
     assert "nothing to do" in cli("db", "migrate")
     assert "nothing" in cli("db", "status")
     assert json.loads(cli("db", "status", "-o", "json"))["pending"] == []
+    findings = {finding["check"]: finding for finding in json.loads(cli("doctor", "-o", "json", code=1))}
+    # The tests' server is not durable, and nobody leads.
+    assert {check for check, finding in findings.items() if finding["level"] != "ok"} == {"durability", "leader"}
+    assert findings["schema_version"]["level"] == "ok"
+    assert findings["clock"]["level"] == "ok"
 
 
 @pytest.mark.postgres
@@ -279,7 +313,7 @@ def test_an_error_is_shown_with_its_traceback(here: Cli, folder: Path, database_
     app = write_app(folder)
     with bench(folder, GOQUEUE_URL=database_url) as place:
         worker = place.start("worker", app)
-        worker.wait_for("worker +store .*durable=True.* shared=True notifications=True ")
+        worker.wait_for(f"worker +store .*durable=True.* shared=True notifications={not POOLED} ")
         worker.wait_for("worker +start ")
         done = place.run("enqueue", "fail", "--max-attempts", "1", "--wait", "30")
         assert done.returncode == 1
@@ -411,7 +445,7 @@ def test_a_server_says_what_its_store_can_do(here: Cli, folder: Path, database_u
     with bench(folder, GOQUEUE_URL=database_url) as place:
         server = place.start("server", "--port", "0", "--log-format", "json")
         line = json.loads(server.wait_for('.*"event": "store".*').group())
-        assert (line["store"], line["durable"], line["notifications"]) == ("postgres", True, True)
+        assert (line["store"], line["durable"], line["notifications"]) == ("postgres", True, not POOLED)
         assert server.stop() == 0
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from goqueue.cli.dev.embedded import EmbeddedPostgres
 from goqueue.wiring import Client
-from tests.support.database import bin_dir, prepare_template, temporary_folder
+from tests.support.database import bin_dir, handed_out, pooled, prepare_template, temporary_folder
 from tests.support.processes import Bench, Process, bench, until
 
 pytestmark = pytest.mark.postgres
@@ -217,9 +217,10 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     with (
         temporary_folder() as folder,
         EmbeddedPostgres(folder / "server", bin_dir=bin_dir(), durable=False) as postgres,
+        pooled(postgres),
     ):
-        url = postgres.url
-        prepare_template(url)
+        prepare_template(postgres.url)
+        url = handed_out(postgres)
         with bench(APPS, GOQUEUE_URL=url, GOQUEUE_TEST_EFFECTS=str(tmp_path / "effects")) as place:
             line = Line(place, url, tmp_path / "effects")
             worker = line.worker()

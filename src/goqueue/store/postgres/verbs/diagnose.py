@@ -182,7 +182,7 @@ def server(rows: Rows) -> list[Finding]:
         found.append(finding("privileges", Level.OK, f"role {role} sees what it needs for this report"))
     else:
         text = f"role {role} does not see what {hidden} sessions of other roles do, nor since when"
-        do = f'GRANT pg_read_all_stats TO "{role}"'
+        do = f"GRANT pg_read_all_stats TO {_identifier(role)}"
         found.append(finding("privileges", Level.WARNING, text, do))
     return found
 
@@ -227,17 +227,14 @@ def durability(rows: Rows) -> Finding:
 
 
 def _reset(role: str, database: str) -> str:
-    match bool(role), bool(database):
-        case True, True:
-            return f'ALTER ROLE "{role}" IN DATABASE "{database}" RESET synchronous_commit'
-        case True, False:
-            return f'ALTER ROLE "{role}" RESET synchronous_commit'
+    who = f"ROLE {_identifier(role)}" if role else "ROLE ALL"
+    match role, database:
+        case "", name if name:
+            return f"ALTER DATABASE {_identifier(name)} RESET synchronous_commit"
+        case _, "":
+            return f"ALTER {who} RESET synchronous_commit"
         case _:
-            return (
-                f'ALTER DATABASE "{database}" RESET synchronous_commit'
-                if database
-                else ("ALTER ROLE ALL RESET synchronous_commit")
-            )
+            return f"ALTER {who} IN DATABASE {_identifier(database)} RESET synchronous_commit"
 
 
 def connections(rows: Rows, limits: Limits) -> Finding:
@@ -304,6 +301,10 @@ def size_(count: float) -> str:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _identifier(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def more(count: int, shown: int = SHOWN) -> str:
