@@ -1,6 +1,6 @@
 """Many workers in one process, each with a store of its own: ``python many_workers.py COUNT URL POOL_MAX``.
 
-Prints a line when all are registered, and ends with SIGTERM. For counts that no machine holds as processes.
+Ends with SIGTERM. For counts that no machine holds as processes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from goqueue.store.postgres import PostgresStore
 from tests.chaos.apps.chaos_app import app
 
 
-async def run_one(url: str, pool_max: int, stop: asyncio.Event, started: asyncio.Semaphore) -> None:
+async def run_one(url: str, pool_max: int, stop: asyncio.Event) -> None:
     store = PostgresStore(url, settings=StoreSettings(pool_max=pool_max, connect_timeout_s=30, statement_timeout_s=30))
     await store.open()
     try:
         worker = Worker(app, store, configuration().worker)
         running = asyncio.create_task(worker.run())
-        started.release()
         await stop.wait()
         worker.stop()
         await running
@@ -32,16 +31,12 @@ async def run_one(url: str, pool_max: int, stop: asyncio.Event, started: asyncio
 
 async def main(count: int, url: str, pool_max: int) -> None:
     stop = asyncio.Event()
-    started = asyncio.Semaphore(0)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
-            group.create_task(run_one(url, pool_max, stop, started))
-        for _ in range(count):
-            await started.acquire()
-        print("all started", flush=True)
+            group.create_task(run_one(url, pool_max, stop))
 
 
 if __name__ == "__main__":
