@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from goqueue.client._async.job import AsyncJob
     from goqueue.client._sync.job import Job
+    from goqueue.client.many import ChangedMany, RetriedMany
     from goqueue.model.errors import (
         GoQueueError,
         JobCancelled,
@@ -33,6 +34,7 @@ _HOME = {
     "AsyncClient": "goqueue.wiring",
     "AsyncJob": "goqueue.client._async.job",
     "CancelJob": "goqueue.tasks.signals",
+    "ChangedMany": "goqueue.client.many",
     "Client": "goqueue.wiring",
     "Context": "goqueue.tasks.context",
     "DeadJob": "goqueue.tasks.signals",
@@ -48,6 +50,7 @@ _HOME = {
     "OnConflict": "goqueue.model.job",
     "ResultGone": "goqueue.model.errors",
     "ResultTimeout": "goqueue.model.errors",
+    "RetriedMany": "goqueue.client.many",
     "RetryJob": "goqueue.tasks.signals",
     "RetryPolicy": "goqueue.tasks.retry",
     "SnoozeJob": "goqueue.tasks.signals",
@@ -60,6 +63,7 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "CancelJob",
+    "ChangedMany",
     "Client",
     "Context",
     "DeadJob",
@@ -75,6 +79,7 @@ __all__ = [
     "OnConflict",
     "ResultGone",
     "ResultTimeout",
+    "RetriedMany",
     "RetryJob",
     "RetryPolicy",
     "SnoozeJob",

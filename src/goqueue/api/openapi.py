@@ -11,6 +11,7 @@ from goqueue.api import wire
 from goqueue.api.operations import OPERATIONS, Operation
 from goqueue.api.problem import InternalError
 from goqueue.model.job import JobError, JobRecord
+from goqueue.model.retry import RetryDelays
 from goqueue.service.jobs import JobsPage
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _COMPLETE: Final[dict[str, type[msgspec.Struct]]] = {
     "Job": JobRecord,
     "SubmittedJob": wire.SubmittedJob,
     "JobError": JobError,
+    "RetryDelays": RetryDelays,
     "JobsPage": JobsPage,
 }
 """Types of answers that are sent with all their fields."""

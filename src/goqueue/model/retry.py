@@ -20,7 +20,7 @@ class Jitter(StrEnum):
     NONE = "none"
 
 
-class RetryDelays(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RetryDelays(msgspec.Struct, frozen=True, kw_only=True):
     """How long a failed job waits before its next attempt, and for how long it is tried at all.
 
     The default waits 2 s, 4 s, 8 s … up to an hour, half of it by chance: 20 attempts take about 8 hours.

@@ -28,6 +28,8 @@ def _raw(member: str) -> bytes:
     return b'{"kind":"k",' + member.encode() + b"}"
 
 
+NO_DURATIONS: tuple[object, ...] = (0, -1, "60", True, 1e300, [], {})
+
 REFUSED = [
     # kind
     (b"{}", "/kind"),
@@ -96,7 +98,38 @@ REFUSED = [
     (_job(timeout_s=0), "/timeout_s"),
     (_job(timeout_s=-5), "/timeout_s"),
     (_job(timeout_s=1e12), "/timeout_s"),
+    # schedule_to_start_s, deadline_s
+    *[(_job(**{name: value}), f"/{name}") for name in ("schedule_to_start_s", "deadline_s") for value in NO_DURATIONS],
+    (_raw('"deadline_s":1e400'), "/deadline_s"),
+    (_raw('"deadline_s":NaN'), "/deadline_s"),
+    (_raw('"schedule_to_start_s":-Infinity'), "/schedule_to_start_s"),
+    (_job(delay_s=60, deadline_s=60), "/deadline_s"),
+    # retry
+    (_job(retry=5), "/retry"),
+    (_job(retry=[]), "/retry"),
+    (_job(retry={"max_attempts": 3}), "/retry/max_attempts"),
+    (_job(retry={"base_s": -1}), "/retry/base_s"),
+    (_job(retry={"base_s": 1e300}), "/retry/base_s"),
+    (_job(retry={"base_s": None}), "/retry/base_s"),
+    (_job(retry={"cap_s": -1}), "/retry/cap_s"),
+    (_raw('"retry":{"cap_s":1e400}'), "/retry/cap_s"),
+    (_raw('"retry":{"cap_s":Infinity}'), "/retry/cap_s"),
+    (_job(retry={"factor": 0.5}), "/retry/factor"),
+    (_job(retry={"factor": 10**6}), "/retry/factor"),
+    (_raw('"retry":{"factor":NaN}'), "/retry/factor"),
+    (_job(retry={"jitter": "some"}), "/retry/jitter"),
+    (_job(retry={"delays_s": 5}), "/retry/delays_s"),
+    (_job(retry={"delays_s": [1, 2, 3, -1]}), "/retry/delays_s/3"),
+    (_job(retry={"delays_s": [1, "2"]}), "/retry/delays_s/1"),
+    (_raw('"retry":{"delays_s":[1,NaN]}'), "/retry/delays_s/1"),
+    (_job(retry={"delays_s": [1] * (limits.RETRY_DELAYS_MAX + 1)}), "/retry/delays_s"),
+    (_job(retry={"retry_for_s": -1}), "/retry/retry_for_s"),
+    (_job(retry={"retry_for_s": 1e300}), "/retry/retry_for_s"),
     # unique
+    (_job(unique={"until_started": 1}), "/unique/until_started"),
+    (_job(unique={"until_started": True, "final_states": ["dead"]}), "/unique/until_started"),
+    (_job(unique={"keep_run_at": True}), "/unique/keep_run_at"),
+    (_job(unique={"keep_run_at": "yes", "on_conflict": "replace"}), "/unique/keep_run_at"),
     (_job(unique=True), "/unique"),
     (_job(unique={"key": ""}), "/unique/key"),
     (_job(unique={"key": 1}), "/unique/key"),
@@ -226,6 +259,75 @@ async def test_odd_names_are_kept(client: httpx.AsyncClient) -> None:
     assert response.status_code == 201, response.text
     stored = (await client.get(f"/v1/jobs/{response.json()['id']}")).json()
     assert {key: stored[key] for key in job} == job
+
+
+LARGEST = {
+    "max_attempts": limits.MAX_ATTEMPTS_MAX,
+    "timeout_s": limits.TIMEOUT_S_MAX,
+    "schedule_to_start_s": limits.DEADLINE_S_MAX,
+    "deadline_s": limits.DEADLINE_S_MAX,
+    "retry": {
+        "base_s": limits.DELAY_S_MAX,
+        "factor": limits.RETRY_FACTOR_MAX,
+        "cap_s": limits.DELAY_S_MAX,
+        "jitter": "none",
+        "delays_s": [limits.DELAY_S_MAX] * limits.RETRY_DELAYS_MAX,
+        "retry_for_s": limits.DELAY_S_MAX,
+    },
+}
+
+
+async def test_the_largest_values_are_taken_and_shown_as_sent(client: httpx.AsyncClient) -> None:
+    for more in ({}, {"run_at": "2199-12-31T00:00:00Z"}, {"deadline_s": limits.DEADLINE_S_MIN}):
+        response = await post(client, _job(**{**LARGEST, **more}))
+        assert response.status_code == 201, response.text
+        created, stored = response.json(), (await client.get(f"/v1/jobs/{response.json()['id']}")).json()
+        assert {**stored, "deduplicated": False} == created
+        assert stored["retry"] == LARGEST["retry"]
+        assert stored["schedule_to_start_s"] == limits.DEADLINE_S_MAX
+        assert stored["deadline_at"] > stored["created_at"]
+        again = await post(client, _job(**{**LARGEST, **more, "id": created["id"]}))
+        assert again.status_code == 200, "the same job"
+        other = await post(client, _job(**{**LARGEST, **more, "id": created["id"], "retry": None}))
+        is_problem(other, 409, "id_conflict")
+
+
+NEW_ARGS = [
+    (b'{"args":null}', "/args"),
+    (b'{"args":[]}', "/args"),
+    (b'{"args":"x"}', "/args"),
+    (b'{"args":{"a":"\\u0000"}}', "/args"),
+    (b'{"args":{"a":NaN}}', "/args/a"),
+    (b'{"args":{"a":"\\ud800"}}', "/args/a"),
+    (b'{"args":{"a":' + b"[" * DEEP + b"]" * DEEP + b"}}", "/args"),
+    (b'{"arguments":{}}', "/arguments"),
+    (b"[]", ""),
+]
+
+
+@pytest.mark.parametrize("body, pointer", NEW_ARGS, ids=lambda v: repr(v[:60]))
+async def test_new_arguments_that_cannot_be_stored_are_named(
+    client: httpx.AsyncClient, body: bytes, pointer: str
+) -> None:
+    job = (await post(client, _job(args={"a": 1}))).json()
+    await client.post(f"/v1/jobs/{job['id']}/cancel")
+    problem = is_problem(await post(client, body, f"/v1/jobs/{job['id']}/retry"), 422, "invalid_job")
+    assert problem["pointer"] == pointer
+    stored = (await client.get(f"/v1/jobs/{job['id']}")).json()
+    assert (stored["state"], stored["args"]) == ("cancelled", {"a": 1})
+
+
+async def test_new_arguments_are_for_final_jobs(client: httpx.AsyncClient) -> None:
+    path = f"/v1/jobs/{(await post(client, _job(args={'a': 1}))).json()['id']}"
+    is_problem(await post(client, b'{"args":{}}', f"{path}/retry"), 409, "wrong_state")
+    await client.post(f"{path}/cancel")
+    answer = await post(client, b'{"args":{"n":9007199254740993}}', f"{path}/retry")
+    assert answer.status_code == 200, answer.text
+    assert b'"args":{"n":9007199254740993},' in answer.content
+    assert answer.json()["state"] == "ready"
+    await client.post(f"{path}/cancel")
+    assert (await client.post(f"{path}/retry")).json()["args"] == {"n": 9007199254740993}, "without: its own"
+    is_problem(await post(client, b'{"args":{}}', f"/v1/jobs/{new_id()}/retry"), 404, "job_not_found")
 
 
 QUERIES = [
