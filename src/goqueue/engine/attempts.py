@@ -60,7 +60,7 @@ class Attempts:
     def start(self, run: Running) -> None:
         """Start its handler, or let it wait for a thread or process."""
         task = run.task
-        if run.alone or task.run_in == "process":
+        if task.run_in == "process" or run.alone:
             work = self._run_in_process(run)
         elif task.is_async:
             work = self._run_async(run)
@@ -184,11 +184,13 @@ class Attempts:
 
     def _begin(self, run: Running) -> bool:
         """Note that its handler starts now in this process. False if it is too late for that."""
-        if not self._may_start(run):
+        lease = run.lease
+        if (lease.start_in_s is not None or lease.deadline_in_s is not None) and not self._may_start(run):
             return False
         if self._journal is not None:
-            run.slot = self._journal.start(run.lease)
-        self._start_timer(run)
+            run.slot = self._journal.start(lease)
+        if lease.timeout_s is not None or lease.deadline_in_s is not None:
+            self._start_timer(run)
         return True
 
     def _start_timer(self, run: Running) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from goqueue.model.lease import Lease
     from goqueue.model.outcome import Outcome
     from goqueue.settings import WorkerSettings
-    from goqueue.tasks.app import AnyTask, GoQueue
+    from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import ContextPort
 
 SLICE_S: Final = 0.004
@@ -165,18 +165,18 @@ class Runner:
                 break
         return started
 
-    def _start(self, lease: Lease, claimed_at: float) -> None:
+    def _start(self, lease: Lease, claimed_at: float, *, alone: bool = False) -> None:
         task = self._tasks.get(lease.kind)
         if task is None:
             self._decide(lease, self._unknown.snooze(lease))
             return
-        self._attempts.start(self._enter(lease, task, claimed_at))
-
-    def _enter(self, lease: Lease, task: AnyTask, claimed_at: float) -> Running:
         if lease.id in self.running:
             self._give_up(self.running[lease.id])  # lost, then claimed again here before its handler had stopped
         run = self.running[lease.id] = Running(lease, task, claimed_at)
-        return run
+        if alone:
+            run.alone = True
+            self._suspects.running += 1
+        self._attempts.start(run)
 
     def _set_apart(self, lease: Lease, claimed_at: float) -> None:
         put_off = self._suspects.add(lease, claimed_at)
@@ -187,11 +187,7 @@ class Runner:
         """Start jobs that have crashed before, each in a process of its own, whatever kind of handler it has."""
         started = 0
         while (one := self._suspects.next()) is not None:
-            lease, claimed_at = one
-            run = self._enter(lease, self._tasks[lease.kind], claimed_at)
-            run.alone = True
-            self._suspects.running += 1
-            self._attempts.start(run)
+            self._start(*one, alone=True)
             started += 1
         return started
 
@@ -319,6 +315,9 @@ class Runner:
         if not self._end(run):
             return
         lease, task = run.lease, run.task
+        if returned is None and raised is None and run.stop is Stop.NONE:
+            self._decide(lease, COMPLETE)  # what the verdict would be, and what most are
+            return
         outcome = verdict(
             returned,
             raised,
@@ -326,7 +325,7 @@ class Runner:
             task=task,
             policy=task.retry,
             stop=run.stop,
-            random01=self._random01() if raised is not None else 0.5,
+            random01=self._random01(),
             since_claim_s=time.monotonic() - run.claimed_at,
         )
         self._decide(lease, outcome)
