@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from goqueue.engine.backoff import Backoff
+from goqueue.engine.ending import CANCEL_AGAIN_S
 from goqueue.engine.keeper import beat_every_s
 from goqueue.model.errors import GoQueueError, Unavailable
 
@@ -57,6 +59,7 @@ class Speaker:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        backoff = Backoff(cap_s=min(0.5, self._patience_s / 2))
         while True:
             left_s = self._spoke_at + self._patience_s - time.monotonic()
             if self.last is None or left_s > 0:  # None: not registered yet, so it holds no leases
@@ -68,13 +71,14 @@ class Speaker:
                     await self._extend(msgspec.structs.replace(self.last, ttl_s=self._lease_s))
             except (Unavailable, TimeoutError) as error:
                 log.warning("beat_for", pid=self._pid, error=str(error) or "no answer in time")
-                await asyncio.sleep(min(0.5, self._patience_s / 4))
+                await asyncio.sleep(backoff.next_s())
                 continue
             except Exception:
                 log.exception("beat_for", pid=self._pid)
-                await asyncio.sleep(min(0.5, self._patience_s / 4))
+                await asyncio.sleep(backoff.next_s())
                 continue
             log.warning("beat_for", pid=self._pid, silent_s=round(sent_at - self._heard_at, 1))
+            backoff.reset()
             self._spoke_at = sent_at
             self._spoken(sent_at, self._lease_s)
 
@@ -120,10 +124,11 @@ class SpeakerThread:
     async def close(self) -> None:
         """Stop watching, and wait until the thread has closed its store. Idempotent."""
         self._stopped.set()
-        if self._stop is not None:
-            self._stop()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join, self._settings.lease_s)
+        until = time.monotonic() + self._settings.lease_s
+        while self._thread.is_alive() and time.monotonic() < until:
+            if self._stop is not None:
+                self._stop()  # again and again: a cancellation can get lost
+            await asyncio.to_thread(self._thread.join, CANCEL_AGAIN_S)
 
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -133,20 +138,23 @@ class SpeakerThread:
         loop, me = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop() -> None:
-            if me is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(me.cancel)
+            if me is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed
+                    loop.call_soon_threadsafe(me.cancel)
 
         self._stop = stop
+        backoff = Backoff(cap_s=self._settings.lease_s / 4)
         while not self._stopped.is_set():
             try:
                 async with self._store() as store:
+                    backoff.reset()
                     self._speaker = Speaker(self._settings, store.extend, pid=self._pid, spoken=self._speak)
                     if self._last is not None:
                         self._speaker.hear(self._last)
                     await self._speaker.run()
             except GoQueueError as error:
                 log.warning("beat_for", pid=self._pid, error=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(backoff.next_s())
 
     def _speak(self, sent_at: float, ttl_s: float) -> None:
         self._spoken.append((sent_at, ttl_s))

@@ -15,6 +15,7 @@ import structlog
 
 from goqueue.engine.backoff import Backoff
 from goqueue.engine.child import EXIT_MISCONFIGURED
+from goqueue.engine.ending import end
 from goqueue.engine.worker_process import WorkerProcess
 from goqueue.model.errors import ConfigurationError
 from goqueue.model.job import DEFAULT_TENANT
@@ -87,11 +88,9 @@ class Supervisor:
                 self.stop()
             results = await asyncio.gather(*keepers, return_exceptions=True)
         finally:
-            for keeper in keepers:
-                keeper.cancel()
             for one in list(self._living):
                 one.kill()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            await end(keepers)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -127,8 +126,7 @@ class Supervisor:
             for life in (present, leaving):
                 if life is not None:
                     life.process.kill()
-                    life.ended.cancel()
-                    await asyncio.gather(life.ended, return_exceptions=True)
+                    await end([life.ended])
 
     async def _begin(self, number: int) -> _Life:
         process = await WorkerProcess.spawn(
@@ -189,7 +187,4 @@ async def _first_of(
     try:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        own = [task for one, task in zip(waits, tasks, strict=True) if task is not one]
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)
+        await end(task for one, task in zip(waits, tasks, strict=True) if task is not one)

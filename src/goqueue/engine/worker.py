@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import structlog
 
+from goqueue.engine.ending import end
 from goqueue.engine.fetcher import PUMPS, Fetcher, poll_max_s
 from goqueue.engine.journal import NullJournal
 from goqueue.engine.keeper import Keeper
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from goqueue.store.port import WorkStore
     from goqueue.tasks.app import GoQueue
 
-CANCEL_AGAIN_S: Final = 0.5
-"""A loop that has not ended this long after its cancellation is cancelled again."""
 UNWIND_S: Final = 1.0
 """At a stop, handlers that were told to end have this long before their jobs are handed back anyway."""
 FLUSH_S: Final = 10.0
@@ -340,13 +339,7 @@ class _Parts:
 
 
 async def _end(loops: list[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended. A cancellation can get lost: Python 3.11's `asyncio.wait_for`, which the pool of
-    connections uses, swallows one that comes in the same turn as what it waits for."""
-    pending = set(loops)
-    while pending:
-        for loop in pending:
-            loop.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    await end(loops)
     for loop in loops:
         if not loop.cancelled() and loop.exception() is not None:
             log.error("loop", name=loop.get_name(), error=repr(loop.exception()))

@@ -16,6 +16,7 @@ import structlog
 
 from goqueue.engine import journal, lifeline
 from goqueue.engine.burial import Burial, cause_of_death
+from goqueue.engine.ending import end
 from goqueue.engine.speaker import Speaker
 from goqueue.engine.watch import WATCH_S, Watch
 from goqueue.engine.worker import FLUSH_S, UNWIND_S
@@ -140,9 +141,8 @@ class WorkerProcess:
             code = await self._process.wait()
             await asyncio.wait([listening], timeout=LAST_WORDS_S)
         finally:
-            for helper in (*helpers, listening):
-                helper.cancel()
-            await asyncio.gather(*helpers, listening, return_exceptions=True)
+            await end((*helpers, listening))
+            await asyncio.gather(*helpers, listening, return_exceptions=True)  # so that nothing they raised is unseen
             self._writer.close()
             started, alive = self._page.started(), self._page.alive_at
             self._page.close()
