@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
+from weakref import WeakSet
 
 from psycopg import AsyncConnection, AsyncRawCursor, IsolationLevel, OperationalError
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from goqueue.model.errors import GoQueueError
+from goqueue.model.errors import GoQueueError, StoreUnavailable
 from goqueue.store.postgres.adapters import adapters
+from goqueue.store.postgres.connections import BESIDE_MAX, Connections, counted
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
 from goqueue.store.postgres.sql import query
+from goqueue.store.postgres.timers import async_after
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,6 +31,8 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
+CONNECT_AGAIN_S: Final = 0.5
+"""After a failed attempt to connect the next one starts within this time, while somebody waits for a connection."""
 CANCEL_S: Final = 1.0
 """How long a server that did not answer has to take a cancel."""
 _NEVER_BY_ITSELF: Final = 1 << 30
@@ -72,6 +78,10 @@ class AsyncDatabase:
         self.explicit = False
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
         self._generation = 0
+        self._beside: WeakSet[AsyncDeadlineConnection] = WeakSet()
+        self._opened_beside = 0
+        self.lost_beside = 0
+        """Connections outside the pool that were found broken; counted by whoever finds it."""
         self._pool: AsyncConnectionPool[AsyncDeadlineConnection] | None = None
         self.url = url
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
@@ -88,13 +98,31 @@ class AsyncDatabase:
         }
 
     async def connect(self) -> AsyncDeadlineConnection:
-        """Open one connection outside the pool."""
+        """Open one connection outside the pool; its caller closes it. There are at most `BESIDE_MAX` at a time."""
+        if self._open_beside() >= BESIDE_MAX:
+            raise StoreUnavailable(f"{BESIDE_MAX} connections are open outside the pool: upkeep piles up, try again")
         try:
             connection = await AsyncDeadlineConnection.connect(self.url, **self.kwargs)
         except DriverError as e:
             raise translate(e) from e
         connection.deadline_s = self._settings.statement_timeout_s
+        self._beside.add(connection)
+        self._opened_beside += 1
         return connection
+
+    @property
+    def connections(self) -> Connections:
+        """Count the connections."""
+        return counted(
+            {} if self._pool is None else self._pool.get_stats(),
+            pool_max=self._settings.pool_max,
+            beside=self._open_beside(),
+            opened_beside=self._opened_beside,
+            lost_beside=self.lost_beside,
+        )
+
+    def _open_beside(self) -> int:
+        return sum(not connection.closed for connection in list(self._beside))
 
     async def open(self) -> None:
         """Open the pool; connections are made when needed. Idempotent."""
@@ -107,6 +135,11 @@ class AsyncDatabase:
             connection.generation = self._generation
             await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
+        async def try_again(pool: AsyncConnectionPool[AsyncDeadlineConnection]) -> None:
+            # The pool has given up, but does not tell those who wait: they would wait in vain until their deadline.
+            if pool.get_stats().get("requests_waiting"):
+                async_after(random.uniform(0, CONNECT_AGAIN_S), pool.check)  # noqa: S311
+
         self._pool = AsyncConnectionPool(
             self.url,
             connection_class=AsyncDeadlineConnection,
@@ -114,8 +147,9 @@ class AsyncDatabase:
             max_size=self._settings.pool_max,
             max_waiting=10_000,
             timeout=self._settings.connect_timeout_s,
-            # No pause between attempts of the pool's own: callers pace themselves, and none may wait after a recovery.
+            # No series of attempts of the pool's own, whose pauses grow: nobody may wait long after a recovery.
             reconnect_timeout=0.0,
+            reconnect_failed=try_again,
             kwargs=self.kwargs,
             configure=configure,
             open=False,

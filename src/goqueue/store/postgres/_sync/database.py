@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
+from weakref import WeakSet
 
 from psycopg import Connection, IsolationLevel, OperationalError, RawCursor
 from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
-from goqueue.model.errors import GoQueueError
+from goqueue.model.errors import GoQueueError, StoreUnavailable
 from goqueue.store.postgres.adapters import adapters
+from goqueue.store.postgres.connections import BESIDE_MAX, Connections, counted
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
 from goqueue.store.postgres.sql import query
+from goqueue.store.postgres.timers import after
 
 if TYPE_CHECKING:
     from typing import Any
@@ -28,6 +32,8 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
+CONNECT_AGAIN_S: Final = 0.5
+"""After a failed attempt to connect the next one starts within this time, while somebody waits for a connection."""
 CANCEL_S: Final = 1.0
 """How long a server that did not answer has to take a cancel."""
 _NEVER_BY_ITSELF: Final = 1 << 30
@@ -73,6 +79,10 @@ class Database:
         self.explicit = False
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
         self._generation = 0
+        self._beside: WeakSet[DeadlineConnection] = WeakSet()
+        self._opened_beside = 0
+        self.lost_beside = 0
+        """Connections outside the pool that were found broken; counted by whoever finds it."""
         self._pool: ConnectionPool[DeadlineConnection] | None = None
         self.url = url
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
@@ -89,13 +99,31 @@ class Database:
         }
 
     def connect(self) -> DeadlineConnection:
-        """Open one connection outside the pool."""
+        """Open one connection outside the pool; its caller closes it. There are at most `BESIDE_MAX` at a time."""
+        if self._open_beside() >= BESIDE_MAX:
+            raise StoreUnavailable(f"{BESIDE_MAX} connections are open outside the pool: upkeep piles up, try again")
         try:
             connection = DeadlineConnection.connect(self.url, **self.kwargs)
         except DriverError as e:
             raise translate(e) from e
         connection.deadline_s = self._settings.statement_timeout_s
+        self._beside.add(connection)
+        self._opened_beside += 1
         return connection
+
+    @property
+    def connections(self) -> Connections:
+        """Count the connections."""
+        return counted(
+            {} if self._pool is None else self._pool.get_stats(),
+            pool_max=self._settings.pool_max,
+            beside=self._open_beside(),
+            opened_beside=self._opened_beside,
+            lost_beside=self.lost_beside,
+        )
+
+    def _open_beside(self) -> int:
+        return sum(not connection.closed for connection in list(self._beside))
 
     def open(self) -> None:
         """Open the pool; connections are made when needed. Idempotent."""
@@ -108,6 +136,11 @@ class Database:
             connection.generation = self._generation
             connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
+        def try_again(pool: ConnectionPool[DeadlineConnection]) -> None:
+            # The pool has given up, but does not tell those who wait: they would wait in vain until their deadline.
+            if pool.get_stats().get("requests_waiting"):
+                after(random.uniform(0, CONNECT_AGAIN_S), pool.check)  # noqa: S311
+
         self._pool = ConnectionPool(
             self.url,
             connection_class=DeadlineConnection,
@@ -115,8 +148,9 @@ class Database:
             max_size=self._settings.pool_max,
             max_waiting=10_000,
             timeout=self._settings.connect_timeout_s,
-            # No pause between attempts of the pool's own: callers pace themselves, and none may wait after a recovery.
+            # No series of attempts of the pool's own, whose pauses grow: nobody may wait long after a recovery.
             reconnect_timeout=0.0,
+            reconnect_failed=try_again,
             kwargs=self.kwargs,
             configure=configure,
             open=False,
