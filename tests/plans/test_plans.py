@@ -26,7 +26,7 @@ from goqueue.store.postgres import PostgresStore
 from goqueue.store.postgres._sync.database import NO_SEQUENTIAL_SCANS
 from goqueue.store.postgres.adapters import teach
 from goqueue.store.postgres.lanes import START, Lane
-from goqueue.store.postgres.pack import int8s, raw_texts, uuids
+from goqueue.store.postgres.pack import float8s, int8s, raw_texts, uuids
 from goqueue.store.postgres.sql import names, query, text
 from goqueue.store.postgres.verbs.work import claim
 from goqueue.tasks.prepare import new_id, prepare
@@ -130,18 +130,21 @@ def test_claim_walks_lanes_by_index_and_writes_by_tid(
         assert not [n for n in nodes if n.kind == "Hash Join" and n.table == "job"], generic
 
 
+RETENTION = float8s([60.0, 60.0, None])
 LOOK_UPS: dict[str, tuple[object, ...]] = {
     "settle_check": (uuids([new_id()]), int8s([1]), date(2026, 1, 1)),
     "extend_held": (WORKER, uuids([new_id()]), int8s([1]), raw_texts([None]), 500),
     "get": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
     "history": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
-    "cancel": (None, "default", uuids([new_id()]), "", 60.0),
-    "retry_live": (None, "default", uuids([new_id()])),
-    "retry_history": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
+    "cancel": (None, "default", uuids([new_id()]), "", RETENTION, None),
+    "retry_live": (None, "default", uuids([new_id()]), 0.0, 1.0),
+    "retry_history": (None, "default", uuids([new_id()]), date(2026, 1, 1), None, uuids([new_id()]), 0.0, 1.0),
     "delete": ("default", uuids([new_id()]), date(2026, 1, 1)),
     "change_check": ("default", uuids([new_id()]), date(2026, 1, 1)),
     "enqueue_undo": (uuids([new_id()]), date(2026, 1, 1)),
-    "sweep_orphans": (None, 500, 60.0, None, None),
+    "sweep_orphans": (None, 500, None, None, None, None, RETENTION, None, 1.0),
+    "sweep_expired": (None, 500, "upkeep", "me", 1, None, RETENTION, '{"q1":[1.0,2.0,null]}'),
+    "expired": (None, 500),
     "lanes": (None, "default", ["q1", "q2"], 128),
 }
 
@@ -152,7 +155,9 @@ def test_look_ups_never_read_a_whole_table(seeded: psycopg.Connection[Any], name
         nodes = plan(seeded, query(name), LOOK_UPS[name], generic=generic)
         whole = [n for n in nodes if n.kind == "Seq Scan" and is_big(n.table)]
         assert not whole, (generic, whole)
-        assert any(n.by.startswith(("job_pkey", "job_ready", "job_running", "job_history")) for n in nodes), nodes
+        assert any(
+            n.by.startswith(("job_pkey", "job_ready", "job_running", "job_expire", "job_history")) for n in nodes
+        ), nodes
 
 
 def test_every_statement_is_understood_by_the_server(seeded: psycopg.Connection[Any]) -> None:

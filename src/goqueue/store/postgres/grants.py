@@ -27,6 +27,9 @@ _REPLACED: Final = "run_at, priority, kind, args, max_attempts, max_crashes, tim
 _REPLACED_LIMITS: Final = "flags, retry, schedule_to_start_s, deadline_at, expire_at"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
 
+FUNCTIONS: Final = ("free_key",)
+"""Anybody may call them: they do what the caller's own rights on the tables allow."""
+
 RIGHTS: Final[Mapping[str, Mapping[str, str]]] = {
     # All that workers and servers do; changes of the schema, and with them history partitions, are the owner's.
     "worker": {
@@ -101,6 +104,9 @@ def _statements(role: sql.Identifier, access: str, database: sql.Identifier, tab
             return [connect, create]
         owned = [
             sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier("goqueue", table), role) for table in tables
+        ]
+        owned += [
+            sql.SQL("ALTER FUNCTION {} OWNER TO {}").format(sql.Identifier("goqueue", f), role) for f in FUNCTIONS
         ]
         return [connect, create, sql.SQL("ALTER SCHEMA goqueue OWNER TO {}").format(role), *owned]
     granted = [

@@ -91,7 +91,7 @@ async def drop_past(connection: AsyncConnection[Any], now: datetime | None, term
 async def _check(connection: AsyncConnection[Any], term: Term | None, now: datetime | None) -> None:
     if term is None:
         return
-    row = await (await connection.execute(query("term"), (now, None, *term_parameters(term)))).fetchone()
+    row = await (await connection.execute(query("term"), (now, *term_parameters(term)))).fetchone()
     if row is None or not row[0]:
         raise Deposed
 

@@ -43,7 +43,7 @@ COMMENT ON COLUMN goqueue.job.fence IS 'claims + sweeps; never lowered';
 
 COMMENT ON COLUMN goqueue.job.state IS '0 waiting (scheduled, ready, retrying by run_at and attempt), 1 running, 2 blocked';
 
-COMMENT ON COLUMN goqueue.job.flags IS '1 holds its unique key, 2 has children, 4 has a limit; 8, 16, 32: its key is also held while it is completed, cancelled, dead; 64 has limits in time or retry delays of its own; 128 holds its key only until it is started';
+COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 has a limit; 8, 16, 32: its key is also held while it is completed, cancelled, dead; 64 has limits in time or retry delays of its own; 128 holds its key only until it is started';
 
 COMMENT ON COLUMN goqueue.job.expire_at IS 'when it is dead unless it has been started: the earlier of deadline_at and run_at + schedule_to_start_s';
 
@@ -166,3 +166,15 @@ CREATE TABLE goqueue.worker (
     kinds text[] NOT NULL,
     CONSTRAINT worker_pkey PRIMARY KEY (id)
 ) WITH (fillfactor=50);
+
+CREATE OR REPLACE FUNCTION goqueue.free_key(text, text, bytea, uuid)
+ RETURNS boolean
+ LANGUAGE sql
+AS $function$
+    WITH freed AS (
+        DELETE FROM goqueue.job_key AS k
+        WHERE k.tenant = $1 AND k.queue = $2 AND k.key = $3 AND k.job_id = $4
+        RETURNING 1
+    )
+    SELECT EXISTS (SELECT FROM freed)
+$function$;

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from goqueue.model.errors import StoreUnavailable
+from goqueue.model.errors import GoQueueError, StoreUnavailable
 from goqueue.store.postgres.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from goqueue.store.postgres._async.database import AsyncDatabase, AsyncDeadlineConnection
 
 PROBE_S: Final = 10.0
 """A silent connection is asked for a sign of life this often."""
+BACKOFF_BASE_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
+"""So long may the pause between two attempts to connect become; 200 workers that lost one server come back spread."""
 CANCEL_AGAIN_S: Final = 0.5
 
 log = structlog.get_logger("goqueue.store")
@@ -75,17 +77,21 @@ class Listener:
         while True:
             try:
                 connection = await self._database.connect()
-            except StoreUnavailable:
+            except GoQueueError:
                 failures += 1
-                await asyncio.sleep(random.uniform(0, min(BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10))))  # noqa: S311
+                await asyncio.sleep(pause_s(failures))
                 continue
             try:
-                self.pushes = await self._database.hears_itself(connection, self._self_test_s)
-                if self.pushes:
+                heard = await self._database.hears_itself(connection, self._self_test_s)
+                if not heard and self.pushes:
+                    # No pooler sits between, or it would not have been heard before: the server was only too slow.
+                    raise StoreUnavailable("the connection does not hear itself")
+                self.pushes = heard
+                if heard:
                     await connection.execute("LISTEN goqueue")
                 self._tested.set()
                 self._deliver("")  # while nobody listened, something may have been missed
-                if not self.pushes:
+                if not heard:
                     log.warning(
                         "poll",
                         reason="notifications do not arrive: a transaction pooler sits between",
@@ -94,10 +100,11 @@ class Listener:
                     return
                 failures = 0
                 await self._listen(connection)
-            except (*DriverError, StoreUnavailable) as e:
+            except (*DriverError, GoQueueError) as e:
                 failures += 1
+                self._database.lost_beside += 1
                 log.warning("listen", error=str(e).strip(), hint="polling until the connection is back")
-                await asyncio.sleep(random.uniform(0, min(BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10))))  # noqa: S311
+                await asyncio.sleep(pause_s(failures))
             finally:
                 await connection.close()
 
@@ -111,6 +118,15 @@ class Listener:
         for queue, names in self._waiters.items():
             if topic == "" or topic in names:
                 _put(queue, topic)
+
+
+def pause_s(failures: int, random01: Callable[[], float] = random.random) -> float:
+    """Return how long to wait after so many failures in a row: exponential with full jitter, capped.
+
+    Never quite nothing: a connection that breaks at once must not make a loop spin.
+    """
+    bound_s: float = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2 ** min(failures, 20))
+    return max(0.01, bound_s * random01())
 
 
 def _put(queue: asyncio.Queue[Any], item: str) -> None:

@@ -1,7 +1,8 @@
 """The statements, one per file under ``queries/``, and how they are put together.
 
 A file is valid SQL as it stands. ``/*name*/``, with the ``j.*`` or ``true`` or nothing before it, is replaced by
-``queries/parts/name.sql``: column lists and conditions that several statements share.
+``queries/parts/name.sql``: column lists and conditions that several statements share. ``/*name $5 $7*/`` says which of the
+statement's parameters are the part's own ``$1`` and ``$2``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
-_MARK = re.compile(r"(?:j\.\* |true )?/\*(\w+)\*/")
+_MARK = re.compile(r"(?:j\.\* |true )?/\*(\w+)((?: \$\d+)*)\*/")
+_PARAMETER = re.compile(r"\$(\d+)")
 _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
@@ -22,7 +24,12 @@ def query(name: str) -> bytes:
 
 def text(name: str) -> str:
     """Return ``queries/<name>.sql`` as text: parts put in, comments left out."""
-    return _MARK.sub(lambda m: text(f"parts/{m.group(1)}"), _text(f"queries/{name}.sql")).strip()
+    return _MARK.sub(_part, _text(f"queries/{name}.sql")).strip()
+
+
+def _part(mark: re.Match[str]) -> str:
+    part, given = text(f"parts/{mark[1]}"), mark[2].split()
+    return _PARAMETER.sub(lambda p: given[int(p[1]) - 1], part) if given else part
 
 
 def names() -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from goqueue.model.job import JobRecord, JobRef, NewJob
     from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
-
+    from goqueue.store.postgres.connections import Connections
 
 LEARN_AFTER: Final = 20
 """Enqueues of a client before it finds out whether it may prepare statements."""
@@ -61,6 +61,11 @@ class AsyncPostgresJobs:
         """Close all connections. Idempotent."""
         await self._flush()
         await self._database.close()
+
+    @property
+    def connections(self) -> Connections:
+        """Count the connections of this store object, for metrics."""
+        return self._database.connections
 
     async def ping(self) -> None:
         """Answer a trivial question within the deadline."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from goqueue.model.job import JobRecord, JobRef, NewJob
     from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
-
+    from goqueue.store.postgres.connections import Connections
 
 LEARN_AFTER: Final = 20
 """Enqueues of a client before it finds out whether it may prepare statements."""
@@ -62,6 +62,11 @@ class PostgresJobs:
         """Close all connections. Idempotent."""
         self._flush()
         self._database.close()
+
+    @property
+    def connections(self) -> Connections:
+        """Count the connections of this store object, for metrics."""
+        return self._database.connections
 
     def ping(self) -> None:
         """Answer a trivial question within the deadline."""

@@ -3,9 +3,7 @@
 --   ever)  $6 the same by queue, or null
 -- Rows: id, 'changed' or 'requested'. Ids that were locked, final, unknown or asked before have no row: ask change_check.
 -- Indexes: job_pkey, job_key_pkey.
-WITH clock AS MATERIALIZED (
-    SELECT coalesce($1::timestamptz, clock_timestamp()) AS now, $5::float8[] AS kept_s, $6::jsonb AS kept_by_queue
-),
+WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
 held AS MATERIALIZED (
     SELECT j.ctid AS tid, j.state, 4 AS ended, 1 AS one FROM goqueue.job AS j
     WHERE j.id = ANY ($3::uuid[]) AND j.tenant = $2::text AND (j.state + 0 <> 1 OR j.cancel_requested_at IS NULL)
@@ -16,7 +14,7 @@ gone AS (
     WHERE j.ctid = h.tid AND h.one = 1 AND h.state <> 1
     RETURNING
         j.* /*ending*/, (SELECT now FROM clock) AS cancel_requested_at, j.fence, j.attempt, j.crashes, j.errors, h.ended,
-        NULL::json AS result, coalesce(nullif($4::text, ''), 'cancelled') AS reason, true /*expires_on*/ AS expires_on
+        NULL::json AS result, coalesce(nullif($4::text, ''), 'cancelled') AS reason, true /*expires_on $5 $6*/ AS expires_on
 ),
 /*finish*/
 asked AS (

@@ -10,11 +10,7 @@
 --   after this statement began can be locked here and still not be written.
 -- Indexes: job_pkey, job_key_pkey, and those of parts/claim.sql. `state + 0` keeps the planner from taking job_running
 --   instead of the primary key; the constant final says that few rows come, so that writes go by TID.
-WITH clock AS MATERIALIZED (
-    SELECT
-        coalesce($1::timestamptz, clock_timestamp()) AS now, $18::float8[] AS kept_s, $19::jsonb AS kept_by_queue,
-        $20::float8 AS crash_delay_s
-),
+WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
 held AS MATERIALIZED (
     SELECT
         j.tid, o.nth, o.delay_s, o.result, o.error, o.attempt, j.ended, j.crashed,
@@ -46,14 +42,14 @@ gone AS (
     WHERE j.ctid = h.tid AND h.final = 1
     RETURNING
         j.* /*ending*/, j.cancel_requested_at, j.fence, j.attempt + h.attempt AS attempt, j.crashes + h.crashed AS crashes,
-        true /*errors*/ AS errors, h.ended, h.nth, h.result::json AS result, h.reason, true /*expires_on*/ AS expires_on
+        true /*errors*/ AS errors, h.ended, h.nth, h.result::json AS result, h.reason, true /*expires_on $18 $19*/ AS expires_on
 ),
 /*finish*/
 again AS (
     UPDATE goqueue.job AS j
     SET state = 0, worker_id = NULL, attempt = j.attempt + h.attempt, crashes = j.crashes + h.crashed,
-        run_at = clock.now + true /*delay*/,
-        expire_at = least(j.deadline_at, clock.now + true /*delay*/ + make_interval(secs => j.schedule_to_start_s)),
+        run_at = clock.now + true /*delay $20*/,
+        expire_at = least(j.deadline_at, clock.now + true /*delay $20*/ + make_interval(secs => j.schedule_to_start_s)),
         errors = true /*errors*/
     FROM held AS h, clock
     WHERE j.ctid = h.tid AND h.final = 0

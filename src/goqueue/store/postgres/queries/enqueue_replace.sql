@@ -3,7 +3,8 @@
 -- $9 max_attempts  $10 max_crashes  $11 timeout or null  $12 tags or null  $13 meta or null  $14 group key
 -- $15 retry delays (JSON) or null  $16 schedule_to_start_s or null  $17 deadline_s or null  $18 whether it keeps its run_at
 -- Rows: its id, if it was waiting, still held its key, and nobody had it locked.
--- Indexes: job_pkey.
+-- (A job that holds its key until it is started may wait again, and has it no more.)
+-- Indexes: job_pkey, job_key_pkey.
 WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
 held AS MATERIALIZED (
     SELECT
@@ -11,7 +12,10 @@ held AS MATERIALIZED (
         CASE WHEN $18::bool THEN j.run_at
             ELSE greatest(clock.now, coalesce($4::timestamptz, clock.now + make_interval(secs => $5::float8))) END AS run_at
     FROM goqueue.job AS j, clock
-    WHERE j.id = $2::uuid AND j.key = $3::bytea AND j.flags & 1 = 1 AND j.state + 0 IN (0, 2)
+    WHERE j.id = $2::uuid AND j.key = $3::bytea AND j.state + 0 IN (0, 2)
+      AND (j.flags & 128 = 0 OR j.fence = 0 OR EXISTS (
+          SELECT FROM goqueue.job_key AS k
+          WHERE k.tenant = j.tenant AND k.queue = j.queue AND k.key = j.key AND k.job_id = j.id))
     FOR UPDATE OF j SKIP LOCKED
 )
 UPDATE goqueue.job AS j

@@ -47,8 +47,7 @@ live AS (
     SELECT
         b.id, b.created_at, b.due_at, b.attempted_at, b.fence, b.timeout_s, b.attempt,
         greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority,
-        CASE WHEN b.key IS NULL THEN b.flags ELSE b.flags | 1 END,
-        b.tenant, b.queue, b.group_key, b.kind, coalesce($5::text::json, b.args), b.tags, b.meta, b.errors, b.progress,
+        b.flags, b.tenant, b.queue, b.group_key, b.kind, coalesce($5::text::json, b.args), b.tags, b.meta, b.errors, b.progress,
         b.unique_key, b.key, b.key_window_s, b.retry, b.schedule_to_start_s, b.new_deadline_at,
         least(b.new_deadline_at, b.due_at + make_interval(secs => b.schedule_to_start_s)),
         CASE WHEN b.attempted_at IS NOT NULL THEN 'infinity'::timestamptz END

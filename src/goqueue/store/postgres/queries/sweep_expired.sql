@@ -3,10 +3,8 @@
 -- Rows: one: how many became dead, whether the term is the present one, how many expire_at were set right.
 -- The limits are reckoned again from the row: a worker of an older version sets run_at and leaves expire_at as it was.
 -- Indexes: job_expire, job_pkey.
-WITH clock AS MATERIALIZED (
-    SELECT coalesce($1::timestamptz, clock_timestamp()) AS now, $7::float8[] AS kept_s, $8::jsonb AS kept_by_queue
-),
-term AS MATERIALIZED (SELECT true /*term*/ AS present),
+WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
+term AS MATERIALIZED (SELECT true /*term $1 $3 $4 $5*/ AS present),
 held AS MATERIALIZED (
     SELECT
         j.ctid AS tid, 5 AS ended, 1 AS one,
@@ -35,7 +33,7 @@ gone AS (
                 CASE h.reason WHEN 'deadline' THEN 'it did not end within deadline_s'
                     ELSE 'it was not started within schedule_to_start_s' END)),
             '$[last - 19 to last]') AS errors,
-        true /*expires_on*/ AS expires_on
+        true /*expires_on $7 $8*/ AS expires_on
 ),
 /*finish*/
 mended AS (

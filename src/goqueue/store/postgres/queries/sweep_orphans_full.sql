@@ -1,12 +1,8 @@
 -- sweep: take running jobs back whose worker row is missing. Reads all running jobs, so it is paced by its caller.
 -- Parameters and rows as sweep_orphans.sql.
 -- Indexes: job_running, worker_pkey, job_pkey.
-WITH clock AS MATERIALIZED (
-    SELECT
-        coalesce($1::timestamptz, clock_timestamp()) AS now, $7::float8[] AS kept_s, $8::jsonb AS kept_by_queue,
-        $9::float8 AS crash_delay_s
-),
-term AS MATERIALIZED (SELECT true /*term*/ AS present),
+WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
+term AS MATERIALIZED (SELECT true /*term $1 $3 $4 $5*/ AS present),
 held AS MATERIALIZED (
     SELECT j.ctid AS tid, 1 AS one
     FROM goqueue.job AS j
@@ -15,5 +11,5 @@ held AS MATERIALIZED (
     LIMIT $2::int4
     FOR UPDATE SKIP LOCKED
 )
-/*take_back*/
+/*take_back $7 $8 $9*/
 SELECT (SELECT count(*) FROM again)::int4 + (SELECT count(*) FROM gone)::int4, (SELECT present FROM term)

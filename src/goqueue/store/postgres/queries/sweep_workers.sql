@@ -1,8 +1,8 @@
 -- sweep: forget workers that have expired and hold no running jobs.
--- $1 now or null  $2 limit  $3 to $5 as parts/term.sql
+-- $1 now or null  $2 limit  $3 to $5 the term: election (null: none), holder, number
 -- Rows: one: how many were forgotten, and whether the term is the present one.
 -- Indexes: worker_pkey, job_running.
-WITH term AS MATERIALIZED (SELECT true /*term*/ AS present),
+WITH term AS MATERIALIZED (SELECT true /*term $1 $3 $4 $5*/ AS present),
 held AS MATERIALIZED (
     SELECT w.ctid AS tid FROM goqueue.worker AS w
     WHERE w.expires_at <= (SELECT coalesce($1::timestamptz, clock_timestamp())) AND (SELECT present FROM term)

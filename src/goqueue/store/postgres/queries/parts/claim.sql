@@ -31,9 +31,9 @@ pick AS MATERIALIZED (
 lease AS (
     UPDATE goqueue.job AS j
     SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1, worker_id = $2::uuid, attempted_at = clock.now,
-        flags = CASE WHEN j.flags & 128 = 0 THEN j.flags ELSE j.flags & ~1 END,
         -- A first attempt writes nothing: the second finds its instant in attempted_at.
         first_attempted_at = CASE
+            WHEN j.attempted_at IS NULL THEN NULL
             WHEN j.first_attempted_at = 'infinity' THEN clock.now
             ELSE coalesce(j.first_attempted_at, j.attempted_at)
         END
@@ -42,17 +42,11 @@ lease AS (
     RETURNING
         j.id::text, pick.lane, j.fence, j.attempt, j.max_attempts, j.crashes, j.timeout_s, j.created_at, j.run_at, j.kind,
         j.args, j.tags, j.meta, j.attempted_at,
-        CASE WHEN j.fence > 1 OR j.flags & 64 <> 0 THEN json_build_object(
+        CASE WHEN j.fence > 1 OR j.flags >= 64 THEN json_build_object(
             'tried_for_s', extract(epoch FROM j.attempted_at - coalesce(j.first_attempted_at, j.attempted_at)),
             'start_in_s', extract(epoch FROM j.run_at - j.attempted_at) + j.schedule_to_start_s,
             'deadline_in_s', extract(epoch FROM j.deadline_at - j.attempted_at),
-            'retry', j.retry)
-        END AS rare,
-        CASE WHEN j.flags & 128 <> 0 THEN j.queue END AS started_queue, CASE WHEN j.flags & 128 <> 0 THEN j.key END AS key
-),
-started AS (
-    -- Keys that are held until the job is started.
-    DELETE FROM goqueue.job_key AS k
-    USING lease AS l
-    WHERE k.tenant = $3::text AND k.queue = l.started_queue AND k.key = l.key AND k.job_id = l.id::uuid
+            'retry', j.retry,
+            'freed', CASE WHEN j.flags >= 128 THEN goqueue.free_key(j.tenant, j.queue, j.key, j.id) END)
+        END AS rare
 )
