@@ -29,7 +29,7 @@ quick: setup ## the tests that need no PostgreSQL, under 60 s
 chaos: setup ## the fault suite in full, under 30 minutes (GOQUEUE_CHAOS_SEED=... repeats one)
 	@GOQUEUE_CHAOS_SCALE=full GOQUEUE_CHAOS_REPORT=build/chaos.json $(PY) -m pytest tests/chaos -q $(T)
 
-check: setup ## what CI runs: lint, types, imports, drift, tests, PostgreSQL 15
+check: setup ## what CI runs: lint, types, imports, drift, tests, PostgreSQL 15, PgBouncer
 	@$(PY) -m scripts.check
 
 demo: setup ## the whole thing on your Python's standard library (KEEP=1 leaves the server up)

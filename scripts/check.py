@@ -21,6 +21,14 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 PG15_BIN = Path("/usr/lib/postgresql/15/bin")
 PG15_HINT = "apt-get install postgresql-15 (Debian 12), then `make check`"
 STORE_TESTS = ["tests", "-m", "postgres and not slow", "--ignore", "tests/acceptance"]
+PGBOUNCER_HINT = "apt-get install pgbouncer, then `make check`"
+POOLED_TESTS = [
+    *("tests/acceptance", "tests/conformance", "-m", "postgres"),
+    # These bring a PostgreSQL of their own, or need sessions of their own: a role in the URL's options, which a pooler
+    # refuses (tests/acceptance/test_pgbouncer.py).
+    *(f"--ignore=tests/acceptance/test_{name}.py" for name in ("bench", "demo", "dev", "embedded", "grants")),
+    "--deselect=tests/acceptance/test_cli.py::test_not_found_and_not_allowed",
+]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
@@ -71,6 +79,12 @@ def steps() -> list[Step]:
             [PYTHON, "-m", "pytest", *STORE_TESTS],
             env={"GOQUEUE_TEST_PG_BIN": str(PG15_BIN)},
             prepare=_need_pg15,
+        ),
+        Step(
+            "tests-pgbouncer",
+            [PYTHON, "-m", "pytest", *POOLED_TESTS],
+            env={"GOQUEUE_TEST_PGBOUNCER": "1"},
+            prepare=_need_pgbouncer,
         ),
     ]
     return listed
@@ -161,24 +175,47 @@ def _need_python(name: str) -> None:
 def _need_pg15() -> None:
     if (PG15_BIN / "postgres").exists():
         return
-    may_install = IN_CI and os.geteuid() == 0 and shutil.which("apt-get") is not None
-    if not may_install:
+    if not _may_install():
         raise Missing(PG15_HINT)
-    _apt("update")
-    _apt("install", "-y", "--no-install-recommends", "postgresql-common")
+    _apt("update", hint=PG15_HINT)
+    _apt("install", "-y", "--no-install-recommends", "postgresql-common", hint=PG15_HINT)
     # The tests start their own server; the package must not start one of its own.
     settings = Path("/etc/postgresql-common/createcluster.conf")
     settings.write_text(settings.read_text("utf-8") + "\ncreate_main_cluster = false\n", "utf-8")
-    _apt("install", "-y", "--no-install-recommends", "postgresql-15")
+    _apt("install", "-y", "--no-install-recommends", "postgresql-15", hint=PG15_HINT)
     if not (PG15_BIN / "postgres").exists():
         raise Missing(PG15_HINT)
 
 
-def _apt(*arguments: str) -> None:
+# -- PgBouncer -------------------------------------------------------------------------------------
+
+
+def _need_pgbouncer() -> None:
+    if _has_pgbouncer():
+        return
+    if not _may_install():
+        raise Missing(PGBOUNCER_HINT)
+    _apt("update", hint=PGBOUNCER_HINT)
+    # Should the package start one on its port: the tests' have ports and files of their own.
+    _apt("install", "-y", "--no-install-recommends", "pgbouncer", hint=PGBOUNCER_HINT)
+    if not _has_pgbouncer():
+        raise Missing(PGBOUNCER_HINT)
+
+
+def _has_pgbouncer() -> bool:
+    # Debian puts it where only root's PATH looks.
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
+
+
+def _may_install() -> bool:
+    return IN_CI and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _apt(*arguments: str, hint: str) -> None:
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     code = subprocess.run(["apt-get", "-qq", *arguments], env=env, timeout=600).returncode
     if code != 0:
-        raise Missing(f"apt-get {' '.join(arguments)} failed; {PG15_HINT}")
+        raise Missing(f"apt-get {' '.join(arguments)} failed; {hint}")
 
 
 if __name__ == "__main__":
