@@ -180,6 +180,8 @@ def test_usage(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "do you mean GOQUEUE_WORKER_LEASE_S" in cli.err
     monkeypatch.delenv("GOQUEUE_WORKER_LEESE_S")
     cli("worker", "m:app", "--queues", "mail=x", "--url", NOWHERE, code=2)
+    cli("worker", "m:app", "--recycle-memory", "much", "--url", NOWHERE, code=2)
+    cli("worker", "m:app", "--recycle-jobs", "-1", "--url", NOWHERE, code=2)
     done = subprocess.run(
         [sys.executable, "-m", "goqueue", "worker", "m:app", "--url", "memory://"],
         capture_output=True,

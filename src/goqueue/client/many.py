@@ -185,7 +185,7 @@ class Lot:
     def so_far(self) -> str:
         """Say how far it has come, for who gets an error instead of the tally."""
         done = sum(self._tally[status] for status in _DONE)
-        return f"{done} jobs were changed before that; the same call again takes those that are left."
+        return f"At least {done} jobs were changed before that; the same call again takes those that are left."
 
     def _skipped(self) -> dict[ChangeStatus, int]:
         return {status: count for status, count in sorted(self._tally.items()) if status not in _DONE and count}

@@ -123,7 +123,7 @@ def test_an_outage_half_way_says_how_far_it_came_and_can_be_gone_on_from() -> No
     world.store.changes_to_allow = 1
     with pytest.raises(StoreUnavailable) as failed:
         world.client.retry_many()
-    assert "500 jobs were changed before that" in failed.value.__notes__[0]
+    assert "At least 500 jobs were changed before that" in failed.value.__notes__[0]
     world.store.changes_to_allow = None
     assert world.client.retry_many() == RetriedMany(found=200, retried=200)
 
