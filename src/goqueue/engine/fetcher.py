@@ -169,7 +169,7 @@ class Fetcher:
             batch = self._settler.take()
             request_id = request_id or f"{self._worker_id}:{next(self._numbers)}"
             self._asked += room
-            if not self._full:
+            if room and not self._full:
                 self._due = False  # one look is enough to find out; a second beside it only pays while there is plenty
             self.in_flight += 1
             try:

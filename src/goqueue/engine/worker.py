@@ -265,12 +265,12 @@ class Worker:
         """This process has become a burden. A supervisor starts another in its place, and then stops this one."""
         if self._recycling or self._stop.is_set():
             return
+        self._recycling = True
         if self._lifeline is None:
             log.error(
                 "recycle", reason=reason, hung=self.hung, do="restart this process: it has no supervisor that would"
             )
             return
-        self._recycling = True
         log.warning("recycle", reason=reason, hung=self.hung)
         self._lifeline.say(Recycling(reason))
 
@@ -334,7 +334,12 @@ class _Parts:
             news=worker._news,
         )
         self.pulse = Pulse(
-            settings, runner=self.runner, prefetch=prefetch, journal=worker._journal, recycle=worker._recycle
+            settings,
+            runner=self.runner,
+            prefetch=prefetch,
+            journal=worker._journal,
+            handed_back=self.fetcher.look_again,
+            recycle=worker._recycle,
         )
 
 

@@ -180,6 +180,23 @@ async def test_behind_long_jobs_nothing_waits_while_another_worker_is_idle(store
     assert [line["jobs"] for line in logs if line["event"] == "hand_back"] == [5]
 
 
+async def test_what_it_gave_back_it_claims_again_as_soon_as_a_slot_is_free(store: FaultyStore, app: GoQueue) -> None:
+    """It does not wait for the next poll, which is far away, nor for a wake-up, which others may have heard."""
+    latch = Latch()
+
+    @app.task
+    async def long() -> None:
+        await latch.pass_through()
+
+    await store.enqueue(*(long.job() for _ in range(7)))
+    worker = Worker(app, store, quick(concurrency=2, prefetch=10, poll_s=60.0))
+    async with working(worker):
+        await latch.until_started(2)
+        await store.until(lambda: len(store.settled) == 5)
+        latch.end.set()
+        await store.until(lambda: len(store.settled) == 12)
+
+
 # -- age ------------------------------------------------------------------------------------------
 
 
