@@ -14,7 +14,7 @@ import pytest
 from goqueue.model.admin import Duty
 from goqueue.model.errors import InvalidInput, StoreUnavailable
 from goqueue.model.job import ErrorInfo, NewJob, OnConflict, Unique
-from goqueue.model.lease import Beat, Held, Lease, Want, WorkerInfo
+from goqueue.model.lease import Beat, Held, Lease, Signal, Want, WorkerInfo
 from goqueue.model.outcome import Answer, Complete, Retry, Settlement
 from goqueue.model.query import CancelJobs, ChangeStatus, EnqueueStatus, Selection
 from goqueue.model.state import JobState
@@ -196,7 +196,7 @@ async def test_a_rollback_leaves_nothing_and_wakes_nobody(make_store: MakeStore,
     info = WorkerInfo(id=worker_id, queues=("default",))
     await store.extend(Beat(worker=info, ttl_s=60, idle=True))
     signals = store.signals("default", ("default",))
-    assert await anext(signals) == ""  # the first says that it listens now
+    assert await anext(signals) == Signal("")  # the first says that it listens now
     async with await psycopg.AsyncConnection.connect(database_url) as conn:
         await store.enqueue_in(conn, [job()])
         await conn.rollback()
@@ -206,7 +206,7 @@ async def test_a_rollback_leaves_nothing_and_wakes_nobody(make_store: MakeStore,
         assert not heard.done()
         await conn.commit()
     async with asyncio.timeout(5):
-        assert await heard == "default"
+        assert await heard == Signal("default")
     assert len(await claim(store, worker_id)) == 1
 
 
@@ -232,13 +232,13 @@ async def test_no_wake_up_inside_a_transaction_while_no_worker_is_idle(
 async def test_an_enqueue_is_heard_at_once_and_a_burst_once_more(make_store: MakeStore) -> None:
     store = await make_store(notify_window_s=0.2)
     signals = store.signals("default", ("default",))
-    assert await anext(signals) == ""
+    assert await anext(signals) == Signal("")
     async with asyncio.timeout(5):
         await store.enqueue([job()])
-        assert await anext(signals) == "default"
+        assert await anext(signals) == Signal("default")
         for _ in range(20):
             await store.enqueue([job()])
-        assert await anext(signals) == "default"  # the trailing edge, for all twenty
+        assert await anext(signals) == Signal("default")  # the trailing edge, for all twenty
         more = asyncio.ensure_future(anext(signals))
         done_, _ = await asyncio.wait([more], timeout=0.3)
         assert not done_
@@ -350,7 +350,7 @@ async def test_no_wait_is_longer_than_its_deadline(make_store: MakeStore, databa
 async def test_every_connection_may_be_cut(make_store: MakeStore, database_url: str) -> None:
     store = await make_store()
     signals = store.signals("default", ("default",))
-    assert await anext(signals) == ""
+    assert await anext(signals) == Signal("")
     await asyncio.gather(*(store.ping() for _ in range(8)))
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
@@ -366,7 +366,7 @@ async def test_every_connection_may_be_cut(make_store: MakeStore, database_url: 
                 continue
     assert inserted == 1
     async with asyncio.timeout(10):
-        assert await anext(signals) == ""  # it listens again
+        assert await anext(signals) == Signal("")  # it listens again
 
 
 async def _running(store: PostgresStore) -> list[str]:

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from goqueue.model.admin import Duty
 from goqueue.model.errors import InvalidInput, KeyBusy, StoreUnavailable
 from goqueue.model.job import Unique
-from goqueue.model.lease import Beat, WorkerInfo
+from goqueue.model.lease import Beat, Signal, WorkerInfo
 from goqueue.model.outcome import Answer
 from goqueue.model.query import ChangeStatus, EnqueueStatus, Filter, Query, RetryJobs, Selection
 from goqueue.model.state import JobState
@@ -66,7 +66,7 @@ async def test_one_bad_orphan_does_not_stop_the_sweep(make_store: MakeStore, dat
     await store.extend(Beat(worker=WorkerInfo(id=worker_id), ttl_s=0))
     assert (await store.sweep(Duty.ORPHANS, 100)).count == 5
     records = await store.get("default", [lease.id for lease in leases])
-    assert [r.state for r in records if r] == [JobState.RUNNING] + [JobState.READY] * 5
+    assert [r.state for r in records if r] == [JobState.RUNNING] + [JobState.RETRYING] * 5
 
 
 async def test_a_read_only_database_is_unavailable(make_store: MakeStore, database_url: str) -> None:
@@ -156,9 +156,10 @@ async def test_a_cancelled_task_ends_whatever_the_connections_do(make_store: Mak
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()",
         )
-    task.cancel()
-    async with asyncio.timeout(5):
-        await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(10):
+        while not task.done():
+            task.cancel()  # again and again, as the engine does: Python 3.11's wait_for can swallow one
+            await asyncio.wait({task}, timeout=0.5)
     assert task.cancelled()
 
 
@@ -201,12 +202,12 @@ async def test_an_urgent_job_does_not_wait_behind_a_busy_queue(make_store: MakeS
     store = await make_store()
     worker_id = await register(store)
     signals = store.signals("default", ("default",))
-    assert await anext(signals) == ""
+    assert await anext(signals) == Signal("")
     await store.enqueue([job(priority=5) for _ in range(1_000)])
     assert len(await claim(store, worker_id, 5)) == 5
     urgent = job(priority=0)
     await store.enqueue([urgent])
-    assert await anext(signals) == "default"
+    assert await anext(signals) == Signal("default")
     deadline = time.monotonic() + 2
     while urgent.id not in [lease.id for lease in await claim(store, worker_id, 5)]:
         assert time.monotonic() < deadline

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BESIDE_MAX: Final = 16
-"""Connections outside the pool at the same time: the one that listens, its self-test, upkeep of partitions, migrations."""
+"""Connections outside the pool at a time: the one that listens, its self-test, upkeep of partitions, migrations."""
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):

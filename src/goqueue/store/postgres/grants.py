@@ -6,7 +6,7 @@ Wake-ups (`NOTIFY`, `LISTEN`) need no right.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 from psycopg import sql
 
@@ -26,9 +26,6 @@ _WHO: Final = "connect as its owner or a superuser (--url)"
 _REPLACED: Final = "run_at, priority, kind, args, max_attempts, max_crashes, timeout_s, tags, meta, group_key"
 _REPLACED_LIMITS: Final = "flags, retry, schedule_to_start_s, deadline_at, expire_at"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
-
-FUNCTIONS: Final = ("free_key",)
-"""Anybody may call them: they do what the caller's own rights on the tables allow."""
 
 RIGHTS: Final[Mapping[str, Mapping[str, str]]] = {
     # All that workers and servers do; changes of the schema, and with them history partitions, are the owner's.
@@ -83,7 +80,9 @@ async def grant(url: str, settings: StoreSettings, role: str, access: str, *, dr
         tables = [name for (name,) in await cursor.fetchall()]
         if not tables and access != OWNER:
             raise SchemaMissing("the database has no GoQueue schema to grant rights on: run `goqueue db migrate`")
-        composed = _statements(sql.Identifier(role), access, sql.Identifier(database), tables)
+        cursor = await connection.execute(query("schema_functions"))
+        functions = [name for (name,) in await cursor.fetchall()]
+        composed = _statements(sql.Identifier(role), access, sql.Identifier(database), tables, functions)
         statements = [statement.as_string(connection) for statement in composed]
         if not dry_run:
             async with connection.transaction():
@@ -96,7 +95,9 @@ async def grant(url: str, settings: StoreSettings, role: str, access: str, *, dr
     return statements
 
 
-def _statements(role: sql.Identifier, access: str, database: sql.Identifier, tables: list[str]) -> list[sql.Composed]:
+def _statements(
+    role: sql.Identifier, access: str, database: sql.Identifier, tables: list[str], functions: list[LiteralString]
+) -> list[sql.Composed]:
     connect = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role)
     if access == OWNER:
         create = sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, role)
@@ -105,9 +106,8 @@ def _statements(role: sql.Identifier, access: str, database: sql.Identifier, tab
         owned = [
             sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier("goqueue", table), role) for table in tables
         ]
-        owned += [
-            sql.SQL("ALTER FUNCTION {} OWNER TO {}").format(sql.Identifier("goqueue", f), role) for f in FUNCTIONS
-        ]
+        # Anybody may call the functions: they do what the caller's own rights on the tables allow.
+        owned += [sql.SQL("ALTER FUNCTION {} OWNER TO {}").format(sql.SQL(name), role) for name in functions]
         return [connect, create, sql.SQL("ALTER SCHEMA goqueue OWNER TO {}").format(role), *owned]
     granted = [
         sql.SQL("GRANT {} ON goqueue.{} TO {}").format(

@@ -1,8 +1,8 @@
 """The statements, one per file under ``queries/``, and how they are put together.
 
 A file is valid SQL as it stands. ``/*name*/``, with the ``j.*`` or ``true`` or nothing before it, is replaced by
-``queries/parts/name.sql``: column lists and conditions that several statements share. ``/*name $5 $7*/`` says which of the
-statement's parameters are the part's own ``$1`` and ``$2``.
+``queries/parts/name.sql``: column lists and conditions that several statements share. ``/*name $5 $7*/`` says which of
+the statement's parameters are the part's own ``$1`` and ``$2``.
 """
 
 from __future__ import annotations

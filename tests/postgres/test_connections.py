@@ -1,0 +1,118 @@
+"""Connections: bounded, counted, and made again with pauses that are spread."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from goqueue.model.errors import StoreUnavailable
+from goqueue.model.lease import Signal
+from goqueue.store.postgres._sync.jobs import PostgresJobs
+from goqueue.store.postgres.connections import BESIDE_MAX
+from tests.postgres.test_concurrency import MakeStore, job, make_store
+
+__all__ = ["make_store"]  # a fixture
+
+
+def sessions(url: str) -> int:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'goqueue'"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_connections_are_counted_and_bounded(make_store: MakeStore, database_url: str) -> None:
+    store = await make_store(pool_max=3)
+    assert (await store.enqueue([job()]))[0].ref
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("LOCK TABLE goqueue.job IN ACCESS EXCLUSIVE MODE")
+        enqueues = [asyncio.create_task(store.enqueue([job()])) for _ in range(20)]
+        async with asyncio.timeout(10):
+            while store.connections.waiting < 17:
+                await asyncio.sleep(0.01)
+        seen = store.connections
+        # Three of the pool, and the one that listens.
+        assert (seen.open, seen.in_use, seen.beside, seen.waiting) == (4, 4, 1, 17)
+        assert sessions(database_url) == seen.open <= seen.max
+        await other.rollback()
+    await asyncio.gather(*enqueues)
+    seen = store.connections
+    assert (seen.open, seen.in_use, seen.waiting, seen.lost, seen.failed) == (4, 1, 0, 0, 0)
+
+
+async def test_lost_connections_are_counted_and_made_again(make_store: MakeStore, database_url: str) -> None:
+    store = await make_store(pool_max=2)
+    signals = store.signals("default", ("default",))
+    assert await anext(signals) == Signal("")
+    await store.ping()
+    before = store.connections
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    async with asyncio.timeout(10):
+        assert await anext(signals) == Signal("")
+        while True:
+            try:
+                await store.ping()
+            except StoreUnavailable:
+                continue
+            break
+    after = store.connections
+    assert after.lost >= before.lost + 2
+    assert after.opened >= before.opened + 2
+    assert after.open <= after.max
+    assert store.capabilities.notifications
+
+
+async def test_what_is_beside_the_pool_is_bounded(make_store: MakeStore) -> None:
+    store = await make_store()
+    held = [await store._database.connect() for _ in range(BESIDE_MAX - store.connections.beside)]
+    with pytest.raises(StoreUnavailable, match="outside the pool"):
+        await store.schema()
+    await held.pop().close()
+    assert (await store.schema()).pending == ()
+    for connection in held:
+        await connection.close()
+    assert store.connections.beside == 1
+
+
+async def test_a_listener_that_was_heard_before_does_not_take_a_slow_server_for_a_pooler(
+    make_store: MakeStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await make_store()
+    hears_itself = store._database.hears_itself
+    deaf = 2
+
+    async def slow(*args: object) -> bool:
+        nonlocal deaf
+        deaf -= 1
+        return False if deaf >= 0 else await hears_itself(*args)  # type: ignore[arg-type]  # handed on as they come
+
+    monkeypatch.setattr(store._database, "hears_itself", slow)
+    signals = store.signals("default", ("default",))
+    assert await anext(signals) == Signal("")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    async with asyncio.timeout(20):
+        assert await anext(signals) == Signal("")
+    assert deaf < 0
+    assert store.capabilities.notifications
+
+
+def test_a_client_counts_its_connections(database_url: str) -> None:
+    jobs = PostgresJobs(database_url)
+    assert jobs.connections.open == 0
+    jobs.open()
+    try:
+        assert (jobs.connections.open, jobs.connections.in_use) == (1, 0)
+    finally:
+        jobs.close()
