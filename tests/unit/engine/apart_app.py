@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from goqueue.model.errors import GoQueueError
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context
 from goqueue.tasks.retry import RetryPolicy
@@ -130,3 +132,29 @@ def grow(count: int) -> int:
 
 
 KEPT: list[bytearray] = []
+
+
+@app.task(run_in="process")
+def leave_a_thread(ctx: Context[State], path: str) -> int:
+    """What it leaves behind speaks when its job has long ended."""
+
+    def speak() -> None:
+        while not Path(path).exists():
+            time.sleep(0.01)
+        ctx.progress("of the job before")
+        try:
+            ctx.run(ctx.enqueue(grow.job(1)))
+        except GoQueueError as error:
+            note(path + ".told", f"{error.code} {ctx.cancelled}")
+
+    threading.Thread(target=speak, daemon=True).start()
+    return os.getpid()
+
+
+@app.task(run_in="process")
+def let_it_speak(ctx: Context[State], path: str) -> int:
+    note(path)
+    while not Path(path + ".told").exists():
+        ctx.wait(0.01)
+    ctx.wait(0.5)  # several beats, which would carry what was said
+    return os.getpid()

@@ -193,3 +193,15 @@ async def test_a_stop_at_once_does_not_wait_for_the_grace(store: FaultyStore, pa
     assert time.monotonic() - stopped_at < DEADLINE_S
     assert [(job.state, job.attempt) for job in await store.jobs(ids)] == [(JobState.READY, 0)]
     assert not lives(path)
+
+
+async def test_what_a_job_has_left_behind_in_a_process_cannot_speak_for_the_next_one(
+    store: FaultyStore, path: Path
+) -> None:
+    ids = await store.enqueue(tasks.leave_a_thread.job(str(path)), tasks.let_it_speak.job(str(path)))
+    await run(store, beat_s=0.1, lease_s=3.0)
+    first, second = await store.jobs(ids)
+    assert first.result == second.result  # in one process
+    assert said(Path(f"{path}.told")) == "lease_lost True"
+    assert all(held.progress is None for beat in store.beats for held in beat.held)
+    assert len(store.settled) == 2

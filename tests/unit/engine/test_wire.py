@@ -61,6 +61,7 @@ def test_a_process_that_is_sent_nonsense_ends_and_says_why() -> None:
     [
         (tasks.enqueue_too_much, "goqueue.model.errors.InvalidInput", "enqueue fewer jobs in one call"),
         (tasks.talk_nonsense, "HandlerDied", "a message of 4294967295 bytes"),
+        (tasks.talk_gibberish, "HandlerDied", "it was killed"),
     ],
 )
 async def test_it_is_a_failed_attempt(task: Task[[], None], type: str, message: str) -> None:

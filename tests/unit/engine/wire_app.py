@@ -28,6 +28,15 @@ def enqueue_too_much(ctx: Context[object]) -> None:
 
 @app.task(run_in="process")
 def talk_nonsense() -> None:
+    _say(b"\xff\xff\xff\xff")
+
+
+@app.task(run_in="process")
+def talk_gibberish() -> None:
+    _say(b"\0\0\0\3\xc1\xc1\xc1")
+
+
+def _say(what: bytes) -> None:
     """Write to the worker's socket past the protocol, as code that closes and reuses descriptors may."""
     for number in range(3, 64):
         try:
@@ -36,5 +45,5 @@ def talk_nonsense() -> None:
             continue
         if is_socket:
             with socket.socket(fileno=os.dup(number)) as line:
-                line.sendall(b"\xff\xff\xff\xff")
+                line.sendall(what)
             time.sleep(60)  # it is killed before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -213,3 +215,12 @@ def test_a_task_says_it_for_its_jobs_and_a_job_for_itself() -> None:
     assert (other.schedule_to_start_s, other.deadline_s, other.retry) == (None, 7, RetryPolicy.fixed(1))
     with pytest.raises(DefinitionError, match="deadline_s"):
         app.task(kind="bad", deadline_s=-1)(lambda: None)
+
+
+def test_the_page_about_retries_says_what_works() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "why" / "retries.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n", 1)[1].split("```", 1)[0], names)  # noqa: S102  our own page
+    policy: RetryPolicy = names["fetch"].retry
+    assert [policy.wait_s(error(), 1, HALF) for error in (ValueError, KeyError, ConnectionError)] == [None, 30, 0.375]
+    assert names["app"].retry.cap_s == 600

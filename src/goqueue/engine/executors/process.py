@@ -10,6 +10,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final, assert_never
 
+import msgspec
+
 from goqueue.engine.executors import wire
 from goqueue.engine.failure import HandlerDied
 from goqueue.model.errors import GoQueueError
@@ -121,7 +123,7 @@ class HandlerProcess:
             message: wire.ToWorker = wire.decode_to_worker(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, OSError):
             raise HandlerDied(await self._how_it_died()) from None
-        except wire.TooLong as error:
+        except (wire.TooLong, msgspec.MsgspecError) as error:
             raise HandlerDied(f"the process of the handler sent {error}; it was killed") from None
         return message
 

@@ -92,7 +92,7 @@ class ProcessExecutor:
         """Return a process that has taken the job. One that died while it was idle was not this job's doing."""
         function = task.function
         for _ in range(START_TRIES_MAX):
-            child = self._idle.pop() if self._idle and not alone else await HandlerProcess.spawn(self._app_ref)
+            child = self._idle.pop() if self._idle and not alone else await self._spawn()
             self._all.add(child)
             since_claim_s = time.monotonic() - claimed_at
             try:
@@ -107,6 +107,12 @@ class ProcessExecutor:
             else:
                 return child
         raise HandlerNotStarted(f"no process for the handler would start in {START_TRIES_MAX} tries")
+
+    async def _spawn(self) -> HandlerProcess:
+        try:
+            return await HandlerProcess.spawn(self._app_ref)
+        except OSError as error:
+            raise HandlerNotStarted(f"no process for the handler would start: {error}") from error
 
     def _worn(self, child: HandlerProcess, done: wire.Done) -> bool:
         if 0 < self._jobs_max <= child.jobs or 0 < self._resident_bytes_max <= done.resident_bytes:
