@@ -27,8 +27,8 @@ log = structlog.get_logger("goqueue.engine")
 
 
 class Pulse:
-    """Beats on the loop every `ALIVE_S` until it is closed. ``handed_back`` is called when jobs have been given back
-    that could start here later, ``recycle`` is told, once, why the process should be replaced."""
+    """Beats on the loop every `ALIVE_S` until it is closed. ``recycle`` is told, once, why the process should be
+    replaced."""
 
     def __init__(
         self,
@@ -37,14 +37,12 @@ class Pulse:
         runner: Runner,
         prefetch: Prefetch,
         journal: Journal | NullJournal,
-        handed_back: Callable[[], None],
         recycle: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._runner = runner
         self._prefetch = prefetch
         self._journal = journal
-        self._on_handed_back = handed_back
         self._recycle = recycle
         self._loop = asyncio.get_running_loop()
         self._handed_back = 0
@@ -80,7 +78,6 @@ class Pulse:
             handed_back = runner.hand_back_last(surplus)
             self._handed_back += handed_back
             log.info("hand_back", jobs=handed_back, reason="long jobs have all slots, and others may have free ones")
-            self._on_handed_back()
 
     def _look_at_age(self) -> None:
         reason = "" if self._told else self._too_old()

@@ -334,12 +334,7 @@ class _Parts:
             news=worker._news,
         )
         self.pulse = Pulse(
-            settings,
-            runner=self.runner,
-            prefetch=prefetch,
-            journal=worker._journal,
-            handed_back=self.fetcher.look_again,
-            recycle=worker._recycle,
+            settings, runner=self.runner, prefetch=prefetch, journal=worker._journal, recycle=worker._recycle
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from goqueue.engine.journal import Journal, Page
 from goqueue.engine.keeper import BEAT_SOON_S
 from goqueue.engine.worker import Worker
+from goqueue.model.lease import Signal
 from goqueue.model.outcome import Complete, Release
 from goqueue.model.query import CancelJobs, Selection
 from goqueue.model.state import JobState
@@ -180,9 +181,15 @@ async def test_behind_long_jobs_nothing_waits_while_another_worker_is_idle(store
     assert [line["jobs"] for line in logs if line["event"] == "hand_back"] == [5]
 
 
-async def test_what_it_gave_back_it_claims_again_as_soon_as_a_slot_is_free(store: FaultyStore, app: GoQueue) -> None:
+class Deaf(FaultyStore):
+    async def signals(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Signal]:
+        await asyncio.Event().wait()
+        yield Signal()
+
+
+async def test_what_it_gave_back_it_claims_again_as_soon_as_a_slot_is_free(app: GoQueue) -> None:
     """It does not wait for the next poll, which is far away, nor for a wake-up, which others may have heard."""
-    latch = Latch()
+    store, latch = Deaf(), Latch()
 
     @app.task
     async def long() -> None:
