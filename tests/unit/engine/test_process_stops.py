@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from goqueue.engine.executors import wire
+from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.worker import Worker
+from goqueue.model.lease import Lease
+from goqueue.model.outcome import Complete
 from goqueue.model.query import CancelJobs, Selection
 from goqueue.model.state import JobState
 from tests.unit.engine import apart_app as tasks
@@ -205,3 +209,28 @@ async def test_what_a_job_has_left_behind_in_a_process_cannot_speak_for_the_next
     assert said(Path(f"{path}.told")) == "lease_lost True"
     assert all(held.progress is None for beat in store.beats for held in beat.held)
     assert len(store.settled) == 2
+
+
+async def test_an_end_that_crosses_a_timeout_on_the_way_does_not_count(
+    store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Child:
+        def __init__(self) -> None:
+            self.halted = asyncio.Event()
+
+        def halt(self, lease: Lease, stop: str) -> None:
+            self.halted.set()
+
+    async def done_too_soon(
+        self: object, task: object, lease: Lease, *, started: Callable[[Child], None], **_: object
+    ) -> wire.Done:
+        child = Child()
+        started(child)
+        await child.halted.wait()
+        return wire.Done(Complete(b"1"))  # judged before it heard that it shall stop
+
+    monkeypatch.setattr(ProcessExecutor, "run", done_too_soon)
+    ids = await store.enqueue(tasks.in_process.job(1).options(timeout_s=0.05))
+    await run(store)
+    (job,) = await store.jobs(ids)
+    assert (job.state, job.result, job.errors[0].type) == (JobState.RETRYING, None, "TimeoutError")
