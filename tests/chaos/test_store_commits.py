@@ -21,7 +21,7 @@ from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Outcome
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import PostgresStore
 from goqueue.tasks.prepare import new_id
-from tests.chaos.clients import async_client, post_until_answered, sync_client
+from tests.chaos.clients import async_client, note_acknowledged, post_until_answered, sync_client
 from tests.chaos.harness import Chaos, Send, Server
 from tests.support.processes import until
 from tests.support.proxy import Proxy, Where
@@ -78,7 +78,7 @@ class Ways:
     def _fresh(self, mark: str) -> list[str]:
         """Without an id of the caller's: the first try is one statement in autocommit."""
         id = self._client.enqueue(NewJob(kind="work", args=b"{}", meta={"mark": mark})).id
-        self._chaos.ledger.write("acknowledged", id=id)
+        note_acknowledged(self._chaos.ledger, id)
         return [id]
 
     def _post(self, jobs: Sequence[NewJob[Any]]) -> list[str]:
@@ -91,7 +91,7 @@ class Ways:
         body = {"kind": "work", "meta": {"mark": mark}}
         answer = post_until_answered(self._http, "/v1/jobs", body, headers={"idempotency-key": mark})
         assert answer.status_code == 201, answer.text
-        self._chaos.ledger.write("acknowledged", id=answer.json()["id"])
+        note_acknowledged(self._chaos.ledger, answer.json()["id"])
         return [answer.json()["id"]]
 
     def _post_batch(self, mark: str) -> list[str]:
@@ -108,7 +108,7 @@ class Ways:
 
         assert until(done)
         for id in answers[-1]:
-            self._chaos.ledger.write("acknowledged", id=id)
+            note_acknowledged(self._chaos.ledger, id)
         return answers[-1]
 
 
