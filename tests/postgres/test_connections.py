@@ -27,12 +27,12 @@ def sessions(url: str) -> int:
 
 async def test_connections_are_counted_and_bounded(make_store: MakeStore, database_url: str) -> None:
     store = await make_store(pool_max=3)
-    assert (await store.enqueue([job()]))[0].ref
+    await store.enqueue([job()])
     async with await psycopg.AsyncConnection.connect(database_url) as other:
         await other.execute("LOCK TABLE goqueue.job IN ACCESS EXCLUSIVE MODE")
         enqueues = [asyncio.create_task(store.enqueue([job()])) for _ in range(20)]
         async with asyncio.timeout(10):
-            while store.connections.waiting < 17:
+            while (store.connections.open, store.connections.waiting) != (4, 17):  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.01)
         seen = store.connections
         # Three of the pool, and the one that listens.
@@ -40,7 +40,9 @@ async def test_connections_are_counted_and_bounded(make_store: MakeStore, databa
         assert sessions(database_url) == seen.open <= seen.max
         await other.rollback()
     await asyncio.gather(*enqueues)
-    seen = store.connections
+    async with asyncio.timeout(10):
+        while (seen := store.connections).in_use != 1:  # they are given back in the background
+            await asyncio.sleep(0.01)
     assert (seen.open, seen.in_use, seen.waiting, seen.lost, seen.failed) == (4, 1, 0, 0, 0)
 
 

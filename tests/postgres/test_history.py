@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -33,7 +35,7 @@ def partition_names(url: str) -> list[str]:
         rows = connection.execute(
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'goqueue.job_history'::regclass"
         ).fetchall()
-    return [name for (name,) in rows]
+    return [name.rpartition(".")[2] for (name,) in rows]
 
 
 @asynccontextmanager
@@ -117,7 +119,7 @@ async def test_every_way_out_makes_the_partitions_that_are_missing(make_store: M
         with psycopg.connect(database_url, autocommit=True) as connection:
             for name in partition_names(database_url):
                 if not name.endswith("forever"):
-                    connection.execute(f"DROP TABLE {name}".encode())
+                    connection.execute(f"DROP TABLE goqueue.{name}".encode())
 
     worker_id = await register(store)
     late, unwanted, crashed, ended = job(schedule_to_start_s=0.001), job(), job(max_crashes=1), job()
@@ -176,7 +178,7 @@ async def test_partitions_are_made_for_every_retention(make_store: MakeStore, da
     expected = {d + 1 + ahead for d in (7, 100, 200) for ahead in range(partitions.AHEAD_DAYS + 1)}
     assert days in (expected, {d + 1 for d in expected})  # a day is never exactly 86,400 s from an instant
     there = set(partition_names(database_url))
-    assert all(f"goqueue.job_history_{day:%Y%m%d}" in there for day in partitions.needed(store._settings, now))
+    assert all(f"job_history_{day:%Y%m%d}" in there for day in partitions.needed(store._settings, now))
     assert partitions.needed(StoreSettings(completed_retention_s=0, cancelled_retention_s=0), now) == []
 
 
@@ -196,9 +198,7 @@ async def test_upkeep_of_partitions_stops_with_its_term(make_store: MakeStore, d
     assert partition_names(database_url) == before
 
 
-async def _years_later(connection: psycopg.AsyncConnection[object]) -> object:
-    from datetime import timedelta
-
+async def _years_later(connection: psycopg.AsyncConnection[Any]) -> datetime:
     return await partitions._clock(connection) + timedelta(days=1000)
 
 

@@ -30,12 +30,10 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     """Attempts of the pool to open one that failed."""
     lost: int
-    """Found broken since the start."""
+    """Found broken, or taken for it because another one was, since the start."""
 
 
-def counted(
-    pool: Mapping[str, int], *, pool_max: int, beside: int, opened_beside: int, lost_beside: int
-) -> Connections:
+def counted(pool: Mapping[str, int], *, pool_max: int, beside: int, opened_beside: int, lost: int) -> Connections:
     """Put together what the pool counts itself (``get_stats``: what is 0 may be missing) and what is beside it."""
     size = pool.get("pool_size", 0)
     return Connections(
@@ -46,5 +44,5 @@ def counted(
         max=pool_max + BESIDE_MAX,
         opened=pool.get("connections_num", 0) + opened_beside,
         failed=pool.get("connections_errors", 0),
-        lost=pool.get("connections_lost", 0) + lost_beside,
+        lost=lost,
     )

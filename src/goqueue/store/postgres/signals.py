@@ -102,7 +102,7 @@ class Listener:
                 await self._listen(connection)
             except (*DriverError, GoQueueError) as e:
                 failures += 1
-                self._database.lost_beside += 1
+                self._database.lost += 1
                 log.warning("listen", error=str(e).strip(), hint="polling until the connection is back")
                 await asyncio.sleep(pause_s(failures))
             finally:

@@ -80,8 +80,8 @@ class AsyncDatabase:
         self._generation = 0
         self._beside: WeakSet[AsyncDeadlineConnection] = WeakSet()
         self._opened_beside = 0
-        self.lost_beside = 0
-        """Connections outside the pool that were found broken; counted by whoever finds it."""
+        self.lost = 0
+        """Connections that were found broken; counted by whoever finds it."""
         self._pool: AsyncConnectionPool[AsyncDeadlineConnection] | None = None
         self.url = url
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
@@ -118,7 +118,7 @@ class AsyncDatabase:
             pool_max=self._settings.pool_max,
             beside=self._open_beside(),
             opened_beside=self._opened_beside,
-            lost_beside=self.lost_beside,
+            lost=self.lost,
         )
 
     def _open_beside(self) -> int:
@@ -179,6 +179,7 @@ class AsyncDatabase:
                         return await self._run_on(connection, plan, atomic=atomic, snapshot=snapshot)
                     # What broke one connection broke, most likely, all that are as old. To ask each would take a
                     # deadline each; the pool replaces what is closed.
+                    self.lost += 1
                     await connection.close()
         except DriverError as e:
             if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
@@ -197,8 +198,10 @@ class AsyncDatabase:
                 await connection.execute(NO_SEQUENTIAL_SCANS)
                 return await self._pump(plan, connection, transaction=True)
         finally:
-            if connection.closed and connection.generation == self._generation:
-                self._generation += 1
+            if connection.closed:
+                self.lost += 1
+                if connection.generation == self._generation:
+                    self._generation += 1
 
     async def _pump(self, plan: Plan[T], connection: AsyncDeadlineConnection, *, transaction: bool) -> T:
         try:

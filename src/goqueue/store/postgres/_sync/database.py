@@ -81,8 +81,8 @@ class Database:
         self._generation = 0
         self._beside: WeakSet[DeadlineConnection] = WeakSet()
         self._opened_beside = 0
-        self.lost_beside = 0
-        """Connections outside the pool that were found broken; counted by whoever finds it."""
+        self.lost = 0
+        """Connections that were found broken; counted by whoever finds it."""
         self._pool: ConnectionPool[DeadlineConnection] | None = None
         self.url = url
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
@@ -119,7 +119,7 @@ class Database:
             pool_max=self._settings.pool_max,
             beside=self._open_beside(),
             opened_beside=self._opened_beside,
-            lost_beside=self.lost_beside,
+            lost=self.lost,
         )
 
     def _open_beside(self) -> int:
@@ -180,6 +180,7 @@ class Database:
                         return self._run_on(connection, plan, atomic=atomic, snapshot=snapshot)
                     # What broke one connection broke, most likely, all that are as old. To ask each would take a
                     # deadline each; the pool replaces what is closed.
+                    self.lost += 1
                     connection.close()
         except DriverError as e:
             if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
@@ -198,8 +199,10 @@ class Database:
                 connection.execute(NO_SEQUENTIAL_SCANS)
                 return self._pump(plan, connection, transaction=True)
         finally:
-            if connection.closed and connection.generation == self._generation:
-                self._generation += 1
+            if connection.closed:
+                self.lost += 1
+                if connection.generation == self._generation:
+                    self._generation += 1
 
     def _pump(self, plan: Plan[T], connection: DeadlineConnection, *, transaction: bool) -> T:
         try:
