@@ -82,12 +82,17 @@ def chaos(request: pytest.FixtureRequest, make_chaos: MakeChaos, database_url: s
             one.place.close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("chaos")
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(FULL_TIMEOUT_S if FULL else SHORT_TIMEOUT_S))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker("chaos")
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(FULL_TIMEOUT_S if FULL else SHORT_TIMEOUT_S))
+    if not FULL:
+        left_out = [item for item in ours if item.get_closest_marker("full")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

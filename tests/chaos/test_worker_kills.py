@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import psutil
+import pytest
 
 from goqueue.model.job import Unique
-from tests.chaos.harness import SWEEP_S, Chaos, lives
+from tests.chaos.harness import LEASE_S, SWEEP_S, Chaos, lives
 from tests.support.processes import Process
 
 COMPLETED, DEAD = 3, 5
@@ -53,6 +54,7 @@ def test_01_kill_9_of_a_worker_process(chaos: Chaos) -> None:
     chaos.check()
 
 
+@pytest.mark.full
 def test_01_kill_9_of_the_supervisor(chaos: Chaos) -> None:
     """Its worker process finishes what it runs, hands back the rest, and leaves."""
     fleet, running, claimed = hold(chaos)
@@ -69,76 +71,88 @@ def test_01_kill_9_of_the_supervisor(chaos: Chaos) -> None:
     chaos.check()
 
 
-def test_01_kill_9_of_a_whole_worker(chaos: Chaos) -> None:
+@pytest.mark.full
+def test_01_kill_9_of_a_whole_worker_again_and_again(chaos: Chaos) -> None:
     """Nobody is left to say which jobs had started: after the lease and a sweep each has a crash, and runs again."""
-    fleet, running, claimed = hold(chaos)
-    chaos.open_gate("g") if chaos.random.random() < 0.5 else None
-    kill_all(chaos, fleet)
-    chaos.open_gate("g")
-    rounds = chaos.pick(0, 5)
-    other = chaos.worker()
-    more = [id for _ in range(rounds) for id in chaos.enqueue("work", 100)]
+    with chaos.flow("work", ms=20) as ids:
+        for _ in range(10):
+            fleet = chaos.worker("--concurrency", "5")
+            wanted = len(ids) + chaos.random.randrange(10, 60)
+            chaos.wait(lambda wanted=wanted: len(ids) >= wanted, "jobs flow")  # type: ignore[misc]  # bound at once
+            kill_all(chaos, fleet)
+    last = chaos.worker()
     chaos.settle()
-    assert other.stop() == 0, other.output
-    left = {id for id in running + claimed if chaos.row(id)["crashes"]}
-    assert counts(chaos, [*left, *more]) <= {(COMPLETED, 2, 1), (COMPLETED, 1, 0)}
-    assert all(chaos.story(id) == ["enqueue", "claim", "sweep", "claim", "complete"] for id in left)
+    assert last.stop() == 0, last.output
+    assert {chaos.row(id)["state"] for id in ids} <= {COMPLETED, DEAD}
+    assert any("sweep" in chaos.story(id) for id in ids), "no kill hit a running job: this has shown nothing"
     chaos.check()
 
 
 def test_02_kill_9_on_the_last_attempt(chaos: Chaos) -> None:
-    """Dead with reason ``crashed``, whoever finds out: the supervisor, or a sweep."""
-    fleet = chaos.worker(GOQUEUE_WORKER_CONCURRENCY="2")
-    first = chaos.enqueue_one("gated", options={"max_attempts": 1}, name="never")
-    chaos.wait_started(first)
-    chaos.kill(chaos.runner_of(first))
-    chaos.wait(lambda: chaos.is_final(first), "the supervisor buries it")
-    second = chaos.enqueue_one("gated", options={"max_attempts": 1}, name="never")
-    chaos.wait_started(second)
+    """Dead with reason ``crashed``: its supervisor says so."""
+    fleet = chaos.worker()
+    id = chaos.enqueue_one("gated", options={"max_attempts": 1}, name="never")
+    chaos.wait_started(id)
+    chaos.kill(chaos.runner_of(id))
+    chaos.settle()
+    assert fleet.stop() == 0, fleet.output
+    is_dead_by_its_crash(chaos, id)
+    chaos.check()
+
+
+@pytest.mark.full
+def test_02_kill_9_of_a_whole_worker_on_the_last_attempt(chaos: Chaos) -> None:
+    """Dead with reason ``crashed``: a sweep finds out."""
+    fleet = chaos.worker()
+    id = chaos.enqueue_one("gated", options={"max_attempts": 1}, name="never")
+    chaos.wait_started(id)
     kill_all(chaos, fleet)
     other = chaos.worker()
     chaos.settle()
     assert other.stop() == 0, other.output
-    for id in (first, second):
-        row = chaos.row(id)
-        assert (row["state"], row["attempt"], row["crashes"], row["reason"]) == (DEAD, 1, 1, "crashed")
-        assert len(row["errors"]) == 1
-        assert len(chaos.ledger.find("start", id=id)) == 1
+    is_dead_by_its_crash(chaos, id)
     chaos.check()
 
 
+def is_dead_by_its_crash(chaos: Chaos, id: str) -> None:
+    row = chaos.row(id)
+    assert (row["state"], row["attempt"], row["crashes"], row["reason"]) == (DEAD, 1, 1, "crashed")
+    assert len(row["errors"]) == 1
+    assert len(chaos.ledger.find("start", id=id)) == 1
+
+
 def test_03_a_job_five_times_as_long_as_the_lease(chaos: Chaos) -> None:
-    """Claimed once while its worker lives; after a kill again within lease plus sweep."""
+    """Claimed once, for its worker lives."""
     lease_s = chaos.pick(1, 4) / 2
-    short = {"GOQUEUE_WORKER_LEASE_S": f"{lease_s}", "GOQUEUE_WORKER_BEAT_S": "0.1"}
-    short["GOQUEUE_WORKER_LEASE_MARGIN_S"] = "0.05"
-    fleet = chaos.worker(**short)
-    long = chaos.enqueue_one("work", ms=int(lease_s * 5_000))
-    held = chaos.enqueue_one("gated", name="g")
-    chaos.settle(besides=[held])
-    assert chaos.story(long) == ["enqueue", "claim", "complete"]
-    other = chaos.worker(**short)
-    kill_all(chaos, fleet)
-    killed_at = chaos.clock()
-    chaos.open_gate("g")
+    fleet = chaos.worker(
+        GOQUEUE_WORKER_LEASE_S=f"{lease_s}", GOQUEUE_WORKER_BEAT_S="0.1", GOQUEUE_WORKER_LEASE_MARGIN_S="0.05"
+    )
+    id = chaos.enqueue_one("work", ms=int(lease_s * 5_000))
     chaos.settle()
-    assert other.stop() == 0, other.output
-    again = chaos.moves(held)[3]
-    assert again.kind == "claim"
-    assert again.step.at - killed_at < timedelta(seconds=lease_s + SWEEP_S) + SLACK
+    assert fleet.stop() == 0, fleet.output
+    assert chaos.story(id) == ["enqueue", "claim", "complete"]
     chaos.check()
 
 
 def test_05_a_worker_restarted_within_the_lease(chaos: Chaos) -> None:
-    """A worker is a process, not a name: what the old one held is recovered after lease and sweep, and not before."""
+    """A worker is a process, not a name: what the old one held is recovered after lease and sweep, and not before.
+
+    Also the other half of 3: after a ``kill -9`` of all its processes a job is claimed again within that time.
+    """
     fleet, running, claimed = hold(chaos)
     kill_all(chaos, fleet)
+    killed_at = chaos.clock()
     again = chaos.worker("--concurrency", f"{SLOTS}")  # same host, same command, within the lease
+    started_at = chaos.clock()
     chaos.open_gate("g")
     chaos.settle()
     assert again.stop() == 0, again.output
     # That no lease was swept too early is the checker's business (Law.ALIVE).
     assert counts(chaos, running + claimed) == {(COMPLETED, 2, 1)}
+    for id in running + claimed:
+        sweep = chaos.moves(id)[2]
+        assert sweep.kind == "sweep"
+        assert sweep.step.at < max(killed_at + timedelta(seconds=LEASE_S + SWEEP_S), started_at) + SLACK
     chaos.check()
 
 

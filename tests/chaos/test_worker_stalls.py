@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.chaos.harness import LEASE_S, Chaos, end_all
 
-COMPLETED, DEAD = 3, 5
+COMPLETED, CANCELLED, DEAD = 3, 4, 5
+LIMITS = {"timeout_s": 0.3, "max_attempts": 1}
 
 
 def test_04_a_handler_that_holds_the_gil(chaos: Chaos) -> None:
     """For three leases: its supervisor beats for it, and nobody runs the job a second time."""
-    fleet = chaos.worker()
-    other = chaos.worker()
+    fleet = chaos.worker("--processes", "2")
     ids = [chaos.enqueue_one("hold_gil", s=3 * LEASE_S) for _ in range(chaos.pick(1, 4))]
     chaos.settle()
-    end_all([fleet, other])
+    assert fleet.stop() == 0, fleet.output
     assert all(chaos.story(id) == ["enqueue", "claim", "complete"] for id in ids)
     chaos.check()
 
 
+@pytest.mark.full
 def test_04_a_handler_that_holds_the_gil_without_a_supervisor_to_speak_for_it(chaos: Chaos) -> None:
     """The beats miss, so somebody else may run it: then the first result is refused."""
     fleet = chaos.worker()
@@ -40,7 +43,7 @@ def test_04_a_handler_that_holds_the_gil_without_a_supervisor_to_speak_for_it(ch
 def test_11_a_rescue_that_races_a_completion_or_a_claim(chaos: Chaos) -> None:
     """A worker is stopped for about its lease again and again: its outcomes, sweeps and others' claims meet."""
     fleets = [chaos.worker("--concurrency", "10") for _ in range(2)]
-    rounds = chaos.pick(3, 25)
+    rounds = chaos.pick(2, 25)
     for _ in range(rounds):
         for _ in range(20):
             chaos.enqueue("work", 2, ms=chaos.random.randrange(0, int(1_500 * LEASE_S)))
@@ -86,41 +89,35 @@ def test_12_a_zombie(chaos: Chaos) -> None:
     chaos.check()
 
 
-def test_13_a_handler_that_ignores_its_timeout(chaos: Chaos) -> None:
-    """Reported with its stack, and its slot goes to another: on the loop, in a thread, and killed in a process."""
+def test_13_handlers_that_ignore_their_stop(chaos: Chaos) -> None:
+    """Reported with their stack, and their slots go to others: on the loop, in threads, and killed in a process.
+
+    Three have a timeout, one is cancelled.
+    """
     kinds = ("stubborn", "stubborn_in_thread", "stubborn_in_process")
-    fleet = chaos.worker("--concurrency", f"{len(kinds)}", GOQUEUE_WORKER_HUNG_MAX=f"{len(kinds)}")
-    ids = {kind: chaos.enqueue_one(kind, name="g") for kind in kinds}
+    fleet = chaos.worker("--concurrency", "4", GOQUEUE_WORKER_HUNG_MAX="4")
+    ids = {kind: chaos.enqueue_one(kind, options=LIMITS, name="g") for kind in kinds}
+    cancelled = chaos.enqueue_one("stubborn", name="g")
+    chaos.wait_started(cancelled)
+    chaos.client.cancel(cancelled)
     others = chaos.enqueue("work", chaos.pick(5, 200))
-    chaos.settle()  # with all its slots taken by them
-    assert all(chaos.row(id)["state"] == COMPLETED for id in others)
+    chaos.settle()  # with all slots taken by them
+    assert {chaos.row(id)["state"] for id in others} == {COMPLETED}
     for kind, id in ids.items():
         row = chaos.row(id)
         assert (row["state"], row["attempt"], row["crashes"]) == (DEAD, 1, 0), row
         if kind != "stubborn_in_process":
             assert f"in {kind}" in row["errors"][0]["message"] + row["errors"][0]["traceback"], row["errors"]
             assert f"in {kind}" in fleet.output
+    assert chaos.row(cancelled)["state"] == CANCELLED, chaos.row(cancelled)
     chaos.open_gate("g")
     assert fleet.stop() == 0, fleet.output
-    chaos.check(hung=ids.values())
-
-
-def test_13_a_handler_that_ignores_its_cancellation(chaos: Chaos) -> None:
-    fleet = chaos.worker("--concurrency", "2")
-    id = chaos.enqueue_one("stubborn", options={"timeout_s": 600.0}, name="g")
-    chaos.wait_started(id)
-    chaos.client.cancel(id)
-    chaos.settle()
-    assert "in stubborn" in fleet.output
-    assert chaos.row(id)["state"] in (4, DEAD), chaos.row(id)
-    chaos.open_gate("g")
-    assert fleet.stop() == 0, fleet.output
-    chaos.check(hung=[id])
+    chaos.check(hung=[*ids.values(), cancelled])
 
 
 def test_13_a_process_in_which_too_many_hang_is_replaced(chaos: Chaos) -> None:
     fleet = chaos.worker("--concurrency", "4", GOQUEUE_WORKER_HUNG_MAX="2")
-    ids = [chaos.enqueue_one("stubborn_in_thread", name="never") for _ in range(2)]
+    ids = [chaos.enqueue_one("stubborn_in_thread", options=LIMITS, name="never") for _ in range(2)]
     for id in ids:
         chaos.wait_started(id)
     hanging = chaos.runner_of(ids[0])

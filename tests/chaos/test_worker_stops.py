@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from datetime import timedelta
 
+import pytest
+
 from tests.chaos.harness import Chaos, end_all
 from tests.support.processes import Process
 
@@ -13,9 +15,9 @@ SLOTS, AHEAD = 2, 20
 READY = timedelta(seconds=1)
 
 
-def full(chaos: Chaos) -> tuple[Process, list[str], list[str]]:
+def full(chaos: Chaos, **variables: str) -> tuple[Process, list[str], list[str]]:
     """A worker whose slots wait at gate ``g``, and which has claimed twenty more."""
-    fleet = chaos.worker("--concurrency", f"{SLOTS}", GOQUEUE_WORKER_PREFETCH=f"{AHEAD}")
+    fleet = chaos.worker("--concurrency", f"{SLOTS}", GOQUEUE_WORKER_PREFETCH=f"{AHEAD}", **variables)
     running = chaos.enqueue("gated", SLOTS, name="g")
     for id in running:
         chaos.wait_started(id)
@@ -29,44 +31,65 @@ def wait_for_more(chaos: Chaos, ids: list[str], count: int) -> None:
     chaos.wait(lambda: len(ids) >= wanted, "jobs flow")
 
 
-def test_10_sigterm_with_a_full_prefetch(chaos: Chaos) -> None:
-    fleet, running, claimed = full(chaos)
+def stop_begins(chaos: Chaos, fleet: Process, claimed: list[str]) -> None:
+    """SIGTERM: what has not started is ready again at once, and no attempt is spent."""
     told_at = chaos.clock()
     fleet.send(signal.SIGTERM)
     chaos.wait(lambda: all(chaos.row(id)["state"] == 0 for id in claimed), "what has not started is ready again")
-    # Long before what runs has ended, or the grace period: it still waits at the gate.
-    assert all(chaos.row(id)["state"] == 1 for id in running)
     assert {chaos.row(id)["attempt"] for id in claimed} == {0}
     back_at = [chaos.moves(id)[-1].step.at for id in claimed]
     assert max(back_at) - told_at < READY * chaos.pick(5, 1), "in under 1 s, where the machine is not busy"
-    chaos.open_gate("g")
+
+
+def states(chaos: Chaos, ids: list[str]) -> set[tuple[int, int]]:
+    return {(row["state"], row["attempt"]) for row in map(chaos.row, ids)}
+
+
+def test_10_a_second_sigterm(chaos: Chaos) -> None:
+    """What runs is handed back at once, under its fence; nobody has waited for the end of the grace period."""
+    fleet, running, claimed = full(chaos)
+    stop_begins(chaos, fleet, claimed)
+    assert states(chaos, running) == {(1, 1)}, "what runs may go on"
+    fleet.send(signal.SIGTERM)
     assert fleet.end() == 0, fleet.output
-    assert {(row["state"], row["attempt"]) for row in map(chaos.row, running)} == {(COMPLETED, 1)}
+    assert states(chaos, running) == {(0, 0)}
+    chaos.open_gate("g")
     other = chaos.worker()
     chaos.settle()
     assert other.stop() == 0, other.output
-    assert all(chaos.story(id) == ["enqueue", "claim", "hand_back", "claim", "complete"] for id in claimed)
+    assert {tuple(chaos.story(id)) for id in running + claimed} == {
+        ("enqueue", "claim", "hand_back", "claim", "complete")
+    }
+    assert {len(chaos.ledger.find("start", id=id)) for id in claimed} == {1}
     chaos.check()
 
 
-def test_10_a_second_sigterm_and_the_end_of_the_grace_period(chaos: Chaos) -> None:
-    """What runs is handed back at once, under its fence, and no attempt is spent."""
+@pytest.mark.full
+def test_10_sigterm_with_a_full_prefetch(chaos: Chaos) -> None:
+    """What runs comes to its end inside the grace period."""
     fleet, running, claimed = full(chaos)
-    fleet.send(signal.SIGTERM)
-    chaos.wait(lambda: all(chaos.row(id)["state"] == 0 for id in claimed), "the stop has begun")
-    fleet.send(signal.SIGTERM)
+    stop_begins(chaos, fleet, claimed)
+    chaos.open_gate("g")
     assert fleet.end() == 0, fleet.output
-    assert {(row["state"], row["attempt"]) for row in map(chaos.row, running)} == {(0, 0)}
-    impatient = chaos.worker(GOQUEUE_WORKER_GRACE_S="0.1")
-    for id in running:
-        chaos.wait_starts(id, 2)
-    assert impatient.stop() == 0, impatient.output
-    assert {(row["state"], row["attempt"]) for row in map(chaos.row, running)} == {(0, 0)}
+    assert states(chaos, running) == {(COMPLETED, 1)}
+    other = chaos.worker()
+    chaos.settle()
+    assert other.stop() == 0, other.output
+    assert {len(chaos.ledger.find("start", id=id)) for id in running + claimed} == {1}
+    chaos.check()
+
+
+@pytest.mark.full
+def test_10_the_end_of_the_grace_period(chaos: Chaos) -> None:
+    fleet, running, claimed = full(chaos, GOQUEUE_WORKER_GRACE_S="0.3")
+    stop_begins(chaos, fleet, claimed)
+    assert fleet.end() == 0, fleet.output
+    assert states(chaos, running) == {(0, 0)}
     chaos.open_gate("g")
     other = chaos.worker()
     chaos.settle()
     assert other.stop() == 0, other.output
-    assert {(row["state"], row["attempt"]) for row in map(chaos.row, running)} == {(COMPLETED, 1)}
+    assert states(chaos, running) == {(COMPLETED, 1)}
     chaos.check()
 
 
@@ -74,7 +97,7 @@ def test_10_graceful_restarts_under_load(chaos: Chaos) -> None:
     """Two workers restarted in turn while jobs flow: none is lost, none runs twice."""
     fleets = [chaos.worker("--concurrency", "5") for _ in range(2)]
     with chaos.flow("work", ms=30) as ids:
-        for round_ in range(chaos.pick(2, 20)):
+        for round_ in range(chaos.pick(1, 20)):
             wait_for_more(chaos, ids, 20)
             assert fleets[round_ % 2].stop() == 0, fleets[round_ % 2].output
             fleets[round_ % 2] = chaos.worker("--concurrency", "5")

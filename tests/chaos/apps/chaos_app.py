@@ -214,9 +214,9 @@ def _raise(what: str) -> None:
     }[what]
 
 
-@app.task(timeout_s=0.3, max_attempts=1)
+@app.task
 async def stubborn(ctx: Context[None], name: str) -> Result:
-    """Ignore the timeout and every cancellation, until the gate opens."""
+    """Ignore timeouts and cancellations, until the gate opens."""
     with attempt(ctx) as run:
         while not gate(name).exists():
             with contextlib.suppress(asyncio.CancelledError):
@@ -224,7 +224,7 @@ async def stubborn(ctx: Context[None], name: str) -> Result:
         return run.mark
 
 
-@app.task(timeout_s=0.3, max_attempts=1)
+@app.task
 def stubborn_in_thread(ctx: Context[None], name: str) -> Result:
     with attempt(ctx) as run:
         while not gate(name).exists():
@@ -232,7 +232,7 @@ def stubborn_in_thread(ctx: Context[None], name: str) -> Result:
         return run.mark
 
 
-@app.task(timeout_s=0.3, max_attempts=1, run_in="process")
+@app.task(run_in="process")
 def stubborn_in_process(ctx: Context[None], name: str) -> Result:
     with attempt(ctx) as run:
         while not gate(name).exists():
@@ -302,19 +302,19 @@ async def token(ctx: Context[None]) -> Result:
 
 
 if os.environ.get("GOQUEUE_TEST_RELEASE") == "next":
-    # What a deploy does to arguments: this release knows `changed` under another signature, and a kind more.
-    @app.task(max_attempts=3)
+    # What a deploy does to arguments: this release knows `changed` under another signature, and one kind no longer.
+    @app.task
     async def changed(ctx: Context[None], amount: int) -> Result:
         with attempt(ctx) as run:
             return {**run.mark, "amount": amount}
-
-    @app.task
-    async def added(ctx: Context[None]) -> Result:
-        with attempt(ctx) as run:
-            return run.mark
 else:
 
-    @app.task(kind="changed", max_attempts=3)
+    @app.task(kind="changed")
     async def changed_before(ctx: Context[None], name: str) -> Result:
         with attempt(ctx) as run:
             return {**run.mark, "name": name}
+
+    @app.task
+    async def retired(ctx: Context[None]) -> Result:
+        with attempt(ctx) as run:
+            return run.mark
