@@ -96,7 +96,7 @@ async def test_session_mode_is_as_no_pooler_at_all(direct_url: str) -> None:
     assert "session mode" in found["pooler"].text
 
 
-async def test_statement_mode_is_refused(direct_url: str, tmp_path: Path) -> None:
+async def test_statement_mode_is_refused(direct_url: str) -> None:
     with pooler(direct_url, pool_mode="statement") as (_, url):
         store = PostgresStore(url, settings=StoreSettings(self_test_s=0.3))
         try:
@@ -106,10 +106,11 @@ async def test_statement_mode_is_refused(direct_url: str, tmp_path: Path) -> Non
             assert (found.check, found.level) == ("pooler", Level.ERROR)
         finally:
             await store.close()
-        with bench(tmp_path, GOQUEUE_URL=url) as place:
-            server = await asyncio.to_thread(place.run, "server", "--port", "0")
-        assert server.returncode not in (0, None)
-        assert "statement mode" in server.stdout + server.stderr
+        with bench(APPS, GOQUEUE_URL=url) as place:
+            for command in (("server", "--port", "0"), ("worker", "line_app:app"), ("doctor",)):
+                ended = await asyncio.to_thread(place.run, *command)
+                assert ended.returncode != 0, command
+                assert "statement mode" in ended.stdout + ended.stderr, command
 
 
 async def test_what_a_pooler_refuses_is_explained(direct_url: str) -> None:

@@ -24,6 +24,11 @@ HOST: Final = "127.0.0.1"
 ACCOUNTS: Final = ("pgbouncer", "postgres", "nobody")
 """Whom root runs it as: the first of these that there is."""
 PORT_TRIES: Final = 5
+GUARD: Final = (
+    'exec 3<&0; "$0" -q "$1" </dev/null 3<&- & program=$!; { cat <&3 >/dev/null; kill -9 $program; } & guard=$!; '
+    "wait $program; code=$?; kill $guard; exit $code"
+)
+"""Runs it until our end of a pipe is closed, by us or by our death: killed tests leave nothing behind."""
 START_S: Final = 15.0
 STOP_S: Final = 15.0
 STEP_S: Final = 0.02
@@ -101,7 +106,8 @@ class PgBouncer:
         """End it as a crash would: all connections break. Idempotent."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            assert process.stdin is not None
+            process.stdin.close()
             process.wait(STOP_S)
 
     @property
@@ -132,8 +138,8 @@ class PgBouncer:
         self._write(ini, "\n".join(["[databases]", target, "[pgbouncer]", *lines, ""]))
         with (self._folder / "pgbouncer.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [find_pgbouncer(), "-q", str(ini)],
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", GUARD, find_pgbouncer(), str(ini)],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 user=self._account,
