@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
-CONNECT_AGAIN_S: Final = 0.5
+CONNECT_AGAIN_S: Final = 0.25
+CONNECT_AGAIN_MAX_S: Final = 2.0
 """After a failed attempt to connect the next one starts within this time, while somebody waits for a connection."""
 CANCEL_S: Final = 1.0
 """How long a server that did not answer has to take a cancel."""
@@ -132,14 +133,17 @@ class Database:
         deadline_s = self._settings.statement_timeout_s
 
         def configure(connection: DeadlineConnection) -> None:
+            self._refused = 0
             connection.deadline_s = deadline_s
             connection.generation = self._generation
             connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
         def try_again(pool: ConnectionPool[DeadlineConnection]) -> None:
             # The pool has given up, but does not tell those who wait: they would wait in vain until their deadline.
+            bound_s = min(CONNECT_AGAIN_MAX_S, CONNECT_AGAIN_S * 2.0 ** min(self._refused, 16))
+            self._refused += 1
             if pool.get_stats().get("requests_waiting"):
-                after(random.uniform(0, CONNECT_AGAIN_S), pool.check)  # noqa: S311
+                after(random.uniform(0, bound_s), pool.check)  # noqa: S311
 
         self._pool = ConnectionPool(
             self.url,
