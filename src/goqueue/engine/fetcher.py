@@ -112,8 +112,11 @@ class Fetcher:
     def _room(self) -> int:
         if not self.open or self._settler.waiting >= self._settings.outcomes_waiting_max:
             return 0
-        less = self._prefetch_max - self._prefetch.allowed
-        return min(self._runner.room - less - self._asked, limits.CLAIM_MAX)
+        runner, room = self._runner, self._runner.room
+        if self._prefetch.allowed < self._prefetch_max:
+            taken = runner.slots_taken + runner.slots_wanted
+            room = min(room, self._settings.concurrency + self._prefetch.allowed - taken)
+        return min(room - self._asked, limits.CLAIM_MAX)
 
     def look_again(self) -> None:
         """Claim although the last claim found nothing: a wake-up, or the poll interval."""

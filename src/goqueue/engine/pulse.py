@@ -73,7 +73,7 @@ class Pulse:
 
     def _fit_prefetch(self) -> None:
         runner = self._runner
-        surplus = self._prefetch.look(started=self._started, running=len(runner.running), waiting=runner.waiting)
+        surplus = self._prefetch.look(started=self._started, running=runner.slots_taken, waiting=runner.slots_wanted)
         if surplus > 0:
             handed_back = runner.hand_back_last(surplus)
             self._handed_back += handed_back

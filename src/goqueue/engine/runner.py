@@ -130,6 +130,16 @@ class Runner:
         """Leases that wait for a slot."""
         return len(self._waiting) + len(self._suspects.waiting)
 
+    @property
+    def slots_taken(self) -> int:
+        """How many run in the slots: not those that run alone."""
+        return len(self.running) - self._suspects.running
+
+    @property
+    def slots_wanted(self) -> int:
+        """How many wait for a slot: not those that wait to run alone."""
+        return len(self._waiting)
+
     # -- turns ------------------------------------------------------------------------------------
 
     def _take_turn_soon(self) -> None:

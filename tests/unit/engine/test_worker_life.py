@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from goqueue.engine.journal import Journal, Page
 from goqueue.engine.keeper import BEAT_SOON_S
+from goqueue.engine.running import Running
 from goqueue.engine.worker import Worker
 from goqueue.model.lease import Signal
 from goqueue.model.outcome import Complete, Release
@@ -20,6 +22,10 @@ from goqueue.model.query import CancelJobs, Selection
 from goqueue.model.state import JobState
 from goqueue.tasks.app import GoQueue
 from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, quick
+
+if TYPE_CHECKING:
+    from goqueue.model.lease import Lease
+    from goqueue.tasks.app import AnyTask
 
 
 @pytest.fixture
@@ -202,6 +208,25 @@ async def test_what_it_gave_back_it_claims_again_as_soon_as_a_slot_is_free(app: 
         await store.until(lambda: len(store.settled) == 5)
         latch.end.set()
         await store.until(lambda: len(store.settled) == 12)
+
+
+async def test_jobs_that_run_alone_take_no_room_from_the_slots(store: FaultyStore, app: GoQueue) -> None:
+    """Also when nothing is claimed ahead: a crowd of them would keep all others from being claimed."""
+    worker = Worker(app, store, quick(concurrency=4, prefetch=4))
+    async with working(worker):
+        await store.until(lambda: len(store.beats) >= 1)
+        assert worker._parts is not None
+        fetcher, runner = worker._parts.fetcher, worker._parts.runner
+        fetcher._prefetch.allowed = 0
+        runner._suspects.running += 2
+        for number in range(2):
+            runner.running[f"alone {number}"] = Running(cast("Lease", None), cast("AnyTask", None), 0.0)
+        assert fetcher._room() == 4
+        fetcher._prefetch.allowed = 4
+        assert fetcher._room() == 6
+        for number in range(2):
+            del runner.running[f"alone {number}"]
+        runner._suspects.running -= 2
 
 
 # -- age ------------------------------------------------------------------------------------------
