@@ -87,7 +87,7 @@ class Server:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.url = process.wait_for(r"listen .*url=(http://\S+)")[1]
-        self.http = httpx.Client(base_url=self.url, timeout=30.0)
+        self.http = httpx.Client(base_url=self.url, timeout=30.0, headers={"content-type": "application/json"})
 
     def stop(self) -> int:
         self.http.close()
@@ -229,12 +229,18 @@ class Chaos:
         A store that is away is what some tests are about: then it goes on.
         """
         acknowledged: list[str] = []
+        errors: list[Exception] = []
         end = threading.Event()
 
         def run() -> None:
             while not end.is_set():
-                with contextlib.suppress(Unavailable, httpx.TransportError):
+                try:
                     acknowledged.extend(self.submit(self.jobs(kind, per_batch, **args), send or self.send))
+                except (Unavailable, httpx.TransportError):
+                    pass
+                except Exception as error:
+                    errors.append(error)
+                    return
                 end.wait(every_s)
 
         thread = threading.Thread(target=run, name="flow", daemon=True)
@@ -245,6 +251,8 @@ class Chaos:
             end.set()
             thread.join(WAIT_S)
             assert not thread.is_alive(), "an enqueue does not end"
+            if errors:
+                raise errors[0]
 
     # -- conditions ---------------------------------------------------------------------------------------------
 
