@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from goqueue.tasks.prepare import new_id
 from tests.chaos.clients import note_acknowledged, post_until_answered
@@ -112,6 +113,7 @@ def test_24_a_server_is_killed_between_insert_and_answer(chaos: Chaos) -> None:
     _each_ran_once(chaos)
 
 
+@pytest.mark.full
 def test_24_servers_are_killed_under_load(chaos: Chaos) -> None:
     """Callers repeat each request until it is answered, by whichever server is there."""
     servers = [chaos.server()]
@@ -142,7 +144,7 @@ def test_24_servers_are_killed_under_load(chaos: Chaos) -> None:
     with ThreadPoolExecutor(8) as pool:
         callers = [pool.submit(call, number) for number in range(8)]
         try:
-            for _ in range(chaos.pick(1, 12)):
+            for _ in range(12):
                 seen = len(told)
                 chaos.wait(lambda n=seen: len(told) > n + 20, "requests are answered")  # type: ignore[misc]  # captured
                 servers.append(chaos.server())

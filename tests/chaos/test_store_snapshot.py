@@ -157,7 +157,8 @@ def test_20_a_snapshot_is_held_under_load(
             began = time.monotonic()
             chaos.wait(lambda: time.monotonic() - began > chaos.pick(2, 60), "it is held for long", 120)
             held_rate, held_s = mill.measure(chaos.pick(2, 15))
-            _doctor_names(chaos, url, pid)
+            if chaos.full:
+                _doctor_names(chaos, url, pid)
         print(f"clean: {clean_rate:.0f} jobs/s, {clean_s * 1000:.0f} ms; held: {held_rate:.0f}, {held_s * 1000:.0f} ms")
         assert held_rate >= RATIO_MIN * clean_rate
         assert held_s <= max(PICK_UP_TIMES * clean_s, PICK_UP_S)
@@ -171,9 +172,8 @@ def _doctor_names(chaos: Chaos, url: str, pid: int) -> None:
     (found,) = (one for one in json.loads(done.stdout) if one["check"] == "oldest_snapshot")
     assert f"pid {pid} " in found["text"], found
     assert "holder" in found["text"]
-    if chaos.full:
-        assert found["level"] == "warning", found
-        assert str(pid) in found["do"], found
+    assert found["level"] == "warning", found
+    assert str(pid) in found["do"], found
 
 
 def test_20_late_commits_and_locked_rows_under_a_held_snapshot(chaos: Chaos) -> None:
