@@ -265,7 +265,9 @@ async def test_a_process_full_of_hung_handlers_is_recycled_gracefully(tmp_path: 
         assert supervisor.restarts == 1
         pid = stage.told("up")[0][1]
         settled = sorted(report[2:] for report in stage.told("settled", pid))
-        assert settled == [["Complete", "applied"], ["Retry", "applied"], ["Retry", "applied"]]
+        # On a slow machine the two fall due once more before the other process is up.
+        assert settled[:3] == [["Complete", "applied"], ["Retry", "applied"], ["Retry", "applied"]]
+        assert ["Retry", "applied"] * len(settled[1:]) == [word for one in settled[1:] for word in one]
     assert all(beat.worker.pid != int(pid) for _, beat in stage.beats)  # it took its leave itself
 
 
