@@ -18,10 +18,11 @@ SLOTS = 3
 
 
 def kill_all(chaos: Chaos, fleet: Process) -> None:
-    """The supervisor first: it must not see the death of the others, as when a machine is lost."""
-    supervisor, *others = chaos.tree(fleet)
-    supervisor.kill()
-    chaos.kill(*others)
+    """All of it at one instant, as when a machine is lost: nobody may see the death of another and act on it."""
+    processes = chaos.tree(fleet)
+    for process in processes:
+        process.suspend()
+    chaos.kill(*processes)
     fleet.end()
 
 
