@@ -7,7 +7,7 @@ BOOT := $(shell for p in $(PYTHON) python3 python3.14 python3.13 python3.12 pyth
 	command -v "$$p" >/dev/null 2>&1 && "$$p" -c '' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test quick chaos check demo bench lint types imports format generate lock clean
+.PHONY: help setup test quick chaos model check demo bench lint types imports format generate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ quick: setup ## the tests that need no PostgreSQL, under 60 s
 # The table of faults is also written to build/chaos.json.
 chaos: setup ## the fault suite in full, under 30 minutes (GOQUEUE_CHAOS_SEED=... repeats one)
 	@GOQUEUE_CHAOS_SCALE=full GOQUEUE_CHAOS_REPORT=build/chaos.json $(PY) -m pytest tests/chaos -q $(T)
+
+model: setup ## the formal model of a lease, searched whole; variants that lack a guard must fail (needs spin and cc)
+	@$(PY) -m scripts.model
 
 check: setup ## what CI runs: lint, types, imports, drift, tests, PostgreSQL 15, PgBouncer
 	@$(PY) -m scripts.check
