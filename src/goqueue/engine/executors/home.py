@@ -54,8 +54,8 @@ class Home:
                 raise HandlerNotStarted("the lifespan of the application ended before its first job")
 
     def leave(self) -> None:
-        """Leave the lifespan, if it was entered."""
-        if self._life is not None and self._loop is not None and self._leaving is not None:
+        """Leave the lifespan, if it was entered. Raises what that raises."""
+        if self._life is not None and not self._life.done() and self._loop is not None and self._leaving is not None:
             self._loop.call_soon_threadsafe(self._leaving.set)
             self._life.result()
 

@@ -220,12 +220,12 @@ class _Worker:
         task: Task[..., object] | None = None
         returned: object = None
         raised = self._broken
-        if raised is None:
-            try:
-                task = self._home.task(job)
+        try:
+            task = self._home.task(job)  # also when the application does not start: its policy says what now
+            if raised is None:
                 returned = contextvars.copy_context().run(self._call, task, lease)
-            except BaseException as error:
-                raised = error
+        except BaseException as error:
+            raised = raised or error
         self._port.lease = None
         stop = self._halts.of(lease)
         outcome = verdict(
