@@ -56,6 +56,8 @@ ROOT = Path(__file__).parents[2]
 APP = "chaos_app:app"
 WAIT_S = 60.0
 """Of every condition: much more than it takes on a busy machine."""
+WAIT_FULL_S = 300.0
+"""For many jobs to end. Those that a crash has made suspects run two at a time, each in a process of its own."""
 BATCH = 500
 LEASE_S = 1.0
 SWEEP_S = 0.3
@@ -188,11 +190,8 @@ class Chaos:
             self.ledger.write("sent", id=job.id, kind=job.kind)
         try:
             answers = list(send(jobs))
-        except (InvalidInput, Conflict) as error:
-            self._log_all("refused", jobs, error)
-            raise
         except BaseException as error:
-            self._log_all("failed", jobs, error)
+            self._log_all("refused" if isinstance(error, InvalidInput | Conflict) else "failed", jobs, error)
             raise
         assert len(answers) == len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
@@ -204,7 +203,7 @@ class Chaos:
 
     def _log_all(self, event: str, jobs: Sequence[NewJob[Any]], error: BaseException) -> None:
         for job in jobs:
-            self.ledger.write(event, id=job.id, error=f"{type(error).__name__}: {error}")
+            self.ledger.write(event, id=job.id, error=repr(error))
 
     def enqueue(self, kind: str, count: int = 1, *, options: dict[str, Any] | None = None, **args: Any) -> list[str]:
         """Enqueue ``count`` jobs by the library; ``options`` are fields of `NewJob`. Their ids."""
@@ -268,8 +267,9 @@ class Chaos:
     def wait_ended(self, id: str, attempt: int = 1) -> None:
         self.wait(lambda: self.ledger.find("end", id=id, attempt=attempt), f"attempt {attempt} of {id} ends")
 
-    def settle(self, *, besides: Iterable[str] = (), timeout_s: float = WAIT_S) -> None:
+    def settle(self, *, besides: Iterable[str] = (), timeout_s: float | None = None) -> None:
         """Wait until every acknowledged job is final, but for ``besides``."""
+        timeout_s = timeout_s or (WAIT_FULL_S if self.full else WAIT_S)
         left: set[str] = {entry.id for entry in self.ledger.find("acknowledged")} - set(besides)
 
         def none_left() -> bool:

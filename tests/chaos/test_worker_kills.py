@@ -76,8 +76,8 @@ def test_01_kill_9_of_the_supervisor(chaos: Chaos) -> None:
 def test_01_kill_9_of_a_whole_worker_again_and_again(chaos: Chaos) -> None:
     """Nobody is left to say which jobs had started: after the lease and a sweep each has a crash, and runs again."""
     with chaos.flow("work", ms=20) as ids:
-        for _ in range(10):
-            fleet = chaos.worker("--concurrency", "5")
+        for _ in range(6):
+            fleet = chaos.worker("--concurrency", "3")
             wanted = len(ids) + chaos.random.randrange(10, 60)
             chaos.wait(lambda wanted=wanted: len(ids) >= wanted, "jobs flow")  # type: ignore[misc]  # bound at once
             kill_all(chaos, fleet)
