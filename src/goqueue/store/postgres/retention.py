@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -44,4 +45,9 @@ def parameters(settings: StoreSettings) -> tuple[object, str | None]:
     if settings.queue_retention:
         own = {queue: of_queue(settings, retention) for queue, retention in settings.queue_retention.items()}
         by_queue = _encode(own).decode()
-    return pack.float8s(of_all(settings)), by_queue
+    return _packed(of_all(settings)), by_queue
+
+
+@lru_cache(maxsize=64)  # every settle asks, and a process has few settings
+def _packed(kept: Kept) -> pack.Float8Array:
+    return pack.float8s(kept)

@@ -77,8 +77,9 @@ class PostgresJobs:
         if not jobs:
             return []
         self._learn()
-        atomic = retry or sum(job.unique is not None for job in jobs) not in (0, 1) or _mixed(jobs)
-        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now())
+        places = enqueue_verb.sort(jobs)
+        atomic = retry or places.statements > 1 or len(places.keyed) > 1
+        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now(), places=places)
         if atomic:
             answers = self._database.run(plan, atomic=True)
             self._wake_later(jobs)
@@ -145,10 +146,6 @@ class PostgresJobs:
         wake = self._wakeups.trailing()
         if wake:
             self._database.run(_notify(wake))
-
-
-def _mixed(jobs: Sequence[NewJob[Any]]) -> bool:
-    return len(jobs) > 1 and len({enqueue_verb.shape(job) for job in jobs}) > 1
 
 
 def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:

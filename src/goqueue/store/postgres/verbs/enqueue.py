@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,44 +29,62 @@ _UNTIL_STARTED: Final = 128
 _BIT: Final = {"completed": StoredState.COMPLETED, "cancelled": StoredState.CANCELLED, "dead": StoredState.DEAD}
 
 
-class Shape(Enum):
-    """Which statement stores a job: plain ones have a narrow one, and do not pay for what they do not use."""
+class Sorted(NamedTuple):
+    """The places of jobs in a batch, by the statement that stores them: plain ones have a narrow one of their own."""
 
-    PLAIN = "plain"
-    LIMITED = "limited"
-    """It brings limits in time, or retry delays of its own."""
-    KEYED = "keyed"
+    plain: list[int]
+    limited: list[int]
+    """They bring limits in time, or retry delays of their own."""
+    keyed: list[int]
+    again: list[int]
+    """Their ids came before in this batch."""
+
+    @property
+    def statements(self) -> int:
+        """How many statements store the batch at least."""
+        return bool(self.plain) + bool(self.limited) + bool(self.keyed) + len(self.again)
 
 
-def shape(job: NewJob[Any]) -> Shape:
-    """Return the shape of a job."""
-    if job.unique is not None:
-        return Shape.KEYED
-    return Shape.LIMITED if _has_limits(job) else Shape.PLAIN
+def sort(jobs: Sequence[NewJob[Any]]) -> Sorted:
+    """Sort a batch by the statements that store it."""
+    seen: set[str] = set()
+    places = Sorted([], [], [], [])
+    plain = places.plain
+    for i, job in enumerate(jobs):
+        if job.id in seen:
+            places.again.append(i)
+            continue
+        seen.add(job.id)
+        if job.unique is not None:
+            places.keyed.append(i)
+        elif _has_limits(job):
+            places.limited.append(i)
+        else:
+            plain.append(i)
+    return places
 
 
 def _has_limits(job: NewJob[Any]) -> bool:
-    return not (job.retry is None and job.schedule_to_start_s is None and job.deadline_s is None)
+    return job.retry is not None or job.schedule_to_start_s is not None or job.deadline_s is not None
 
 
-def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime | None = None) -> Plan[list[Enqueued]]:
-    """Store prepared jobs; see ``AsyncJobStore.enqueue``. With ``retry`` the caller runs it in one transaction."""
+def enqueue(
+    jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime | None = None, places: Sorted | None = None
+) -> Plan[list[Enqueued]]:
+    """Store prepared jobs; see ``AsyncJobStore.enqueue``. With ``retry`` the caller runs it in one transaction.
+
+    ``places`` is what `sort` says of them, if the caller knows.
+    """
     answers: list[Enqueued | None] = [None] * len(jobs)
-    seen: set[str] = set()
-    places: dict[Shape, list[int]] = {}
-    for i, job in enumerate(jobs):
-        if job.id not in seen:
-            seen.add(job.id)
-            places.setdefault(shape(job), []).append(i)
-    if len(places) > 1 and now is None:
+    plain, limited, keyed, again = sort(jobs) if places is None else places
+    if bool(plain) + bool(limited) + bool(keyed) > 1 and now is None:
         # Several statements, one instant: a batch keeps its order.
         rows = yield Statement("clock", indexed=False)
         now = rows[0][0]
-    if plain := places.get(Shape.PLAIN):
+    if plain:
         yield from _plain(jobs, plain, answers, now)
-    if limited := places.get(Shape.LIMITED):
+    if limited:
         yield from _limited(jobs, limited, answers, now)
-    keyed = places.get(Shape.KEYED, [])
     if keyed and retry:
         # What an earlier try stored may be history, and its key another's: that must not count as a conflict now.
         ids = [jobs[i].id for i in keyed]
@@ -79,9 +96,8 @@ def enqueue(jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime |
         keyed = [i for i in keyed if answers[i] is None]
     if keyed:
         yield from _keyed(jobs, keyed, answers, now)
-    for i, job in enumerate(jobs):
-        if answers[i] is None:  # an id that came before in this batch
-            answers[i] = (yield from enqueue([job], now=now))[0]
+    for i in again:
+        answers[i] = (yield from enqueue([jobs[i]], now=now))[0]
     done = [a for a in answers if a is not None]
     assert len(done) == len(jobs)
     if retry:
