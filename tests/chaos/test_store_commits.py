@@ -291,7 +291,7 @@ def test_19_a_worker_whose_commits_are_not_answered(chaos: Chaos) -> None:
         assert worker.stop() == 0, worker.output
     starts = Counter((entry.id, entry.fence) for entry in chaos.ledger.find("start"))
     assert len({id for id, _ in starts}) == len(starts), "a job ran twice"
-    found = re.search(r"stopped .*lost=(\d+)", worker.output)
-    assert found is not None
-    assert found[1] == "0", worker.output
+    # A claim that was not heard is handed back; asked again, that may find the job claimed anew. But no result is lost.
+    lost = set(re.findall(r"answer=lost .*outcome=(\w+)", worker.output))
+    assert lost <= {"release"}, worker.output
     chaos.check()
