@@ -2,7 +2,8 @@
 
 Without a word after it everything is measured, which takes about a quarter of an hour on two cores. The bench starts
 its own durable PostgreSQL and, for the ratios, installs the peers under `.bench/` once (`--no-peers` does without).
-Compare ratios, not absolute figures: those belong to the machine and the day.
+Compare ratios, not absolute figures: those belong to the machine and the day. `pairs --runs 7 --against REVISION`
+sets this tree beside an earlier one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from bench import database, drain, held, http, peers, pickup, report
+from bench import database, drain, held, http, pairs, peers, pickup, report
 from bench.contenders import GoQueueContender, PgQueuerContender, find_goqueue
 from bench.database import Server
 from bench.processes import Failed
@@ -38,7 +39,7 @@ def main() -> int:
 
 
 def _measure(server: Server, names: tuple[str, ...], options: argparse.Namespace) -> int:
-    python = None if options.no_peers else peers.python()
+    python = None if options.no_peers or names == ("pairs",) else peers.python()
     facts: dict[str, object] = {**report.machine_facts(), "database": server.facts()}
     if python is not None:
         facts["peers"] = peers.versions(python)
@@ -75,12 +76,15 @@ def _benches(server: Server, python: Path | None, options: argparse.Namespace) -
         "held": lambda: held.measure(
             server, goqueue, peer, held.Options(jobs or 500_000, runs, with_peer=options.held_peer)
         ),
+        "pairs": lambda: pairs.measure(
+            server, goqueue, pairs.Options(options.against, runs, jobs or 50_000, min(jobs or 300, 300), options.seed)
+        ),
     }
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("bench", nargs="?", choices=[*ALL, "all"], default="all")
+    parser.add_argument("bench", nargs="?", choices=[*ALL, "pairs", "all"], default="all")
     parser.add_argument("--runs", type=_positive, default=3, help="of each contender, alternating (%(default)s)")
     parser.add_argument("--jobs", type=_positive, help="of each run (drain 50,000, pickup 300, held 500,000)")
     parser.add_argument("--processes", type=_positive, nargs="+", default=[1], help="drain: worker processes, e.g. 1 2")
@@ -89,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=_positive, default=500, help="PgQueuer's batch_size (%(default)s)")
     parser.add_argument("--per-s", type=float, default=1000.0, help="http: requests a second, open loop (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="http: of the open loop; half for the closed one")
+    parser.add_argument("--against", default="HEAD~1", help="pairs: the earlier revision (%(default)s)")
     parser.add_argument("--held-peer", action="store_true", help="held: measure PgQueuer too (takes minutes more)")
     parser.add_argument("--no-peers", action="store_true", help="measure GoQueue alone: no ratios, nothing installed")
     parser.add_argument("--quiet-s", type=float, default=20.0, help="wait for a quiet machine, each run (%(default)s)")
