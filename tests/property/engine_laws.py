@@ -212,7 +212,8 @@ class Laws:
             case Snooze():
                 right = ended == "snoozed"
             case Cancel():
-                right = ended == "cancelled" or (life.cancel_asked and ended in ("interrupted", ""))
+                # It may be told to stop before its first line, or go on all the same.
+                right = ended == "cancelled" or (life.cancel_asked and ended in (None, "interrupted", ""))
             case Dead(reason=reason):
                 right = {
                     "attempts": ended == "raised" and lease.attempt >= lease.max_attempts,

@@ -165,6 +165,7 @@ class EngineMachine(RuleBasedStateMachine):
             await self._advance(1.5 * LEASE_S, [other for other in self.fleet.processes if other is not process])
             if swept:
                 await self._sweep(Duty.ORPHANS)
+                await self._advance(2 * STEP_S, [other for other in self.fleet.processes if other is not process])
             await self.fleet.quiet()
             process.line.set_cut(False)
             await process.beat()

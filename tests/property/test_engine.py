@@ -14,7 +14,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from goqueue.engine import attempts, worker
 from goqueue.engine.burial import Burial
 from goqueue.engine.runner import Runner
-from goqueue.engine.settler import Settler
 from goqueue.model.job import JobRef
 from goqueue.model.state import StoredState
 from goqueue.store.memory import Memory, MemoryStore, working
@@ -99,10 +98,6 @@ def _stops_without_handing_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Runner, "hand_back_waiting", forget)
 
 
-def _forgets_outcomes_that_were_not_answered(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Settler, "put_back", lambda self, batch: self._landed(batch))
-
-
 def _blames_neighbours_for_a_crash(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Burial, "_outcome", lambda self, _one: self._crash)
 
@@ -115,7 +110,6 @@ def _blames_neighbours_for_a_crash(patch: pytest.MonkeyPatch) -> None:
         (_deaf_to_pauses, "from a paused queue"),
         (_starts_what_is_overdue, "too late|after its deadline"),
         (_stops_without_handing_back, "a graceful stop left"),
-        (_forgets_outcomes_that_were_not_answered, "does not follow|a graceful stop left"),
         (_blames_neighbours_for_a_crash, "does not follow"),
     ],
 )
