@@ -115,15 +115,24 @@ class EngineMachine(RuleBasedStateMachine):
         self._do(kill())
 
     @precondition(lambda self: self.fleet.processes)
-    @rule(batch=st.lists(orders, min_size=1, max_size=4), at=indexes, turns=st.integers(0, TURNS_MAX))
-    def enqueue_and_kill(self, batch: list[Order], at: int, turns: int) -> None:
-        """Kill a worker while it is busy with what has just come."""
+    @rule(
+        batch=st.lists(orders, min_size=1, max_size=6),
+        at=indexes,
+        turns=st.integers(0, TURNS_MAX),
+        how=st.sampled_from(["killed", "buried", "stopped"]),
+    )
+    def enqueue_and_end(self, batch: list[Order], at: int, turns: int, how: str) -> None:
+        """End a worker while it is busy with what has just come."""
 
         async def both() -> None:
             await self._enqueue(batch)
             for _ in range(turns):
                 await asyncio.sleep(0)
-            await self.fleet.kill(self._process(at), supervised=bool(at % 2))
+            process = self._process(at)
+            if how == "stopped":
+                await self.fleet.stop(process)
+            else:
+                await self.fleet.kill(process, supervised=how == "buried")
 
         self._do(both())
 
