@@ -41,7 +41,7 @@ async def test_connections_are_counted_and_bounded(make_store: MakeStore, databa
         await other.rollback()
     await asyncio.gather(*enqueues)
     async with asyncio.timeout(10):
-        while (seen := store.connections).in_use != 1:  # they are given back in the background
+        while (seen := store.connections).in_use != 1:  # noqa: ASYNC110  given back in the background
             await asyncio.sleep(0.01)
     assert (seen.open, seen.in_use, seen.waiting, seen.lost, seen.failed) == (4, 1, 0, 0, 0)
 
