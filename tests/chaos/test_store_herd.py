@@ -26,6 +26,8 @@ SHARE_MAX = 0.25
 FEW = 8
 """So many may meet by chance, however few there are."""
 BACK_S = 10.0
+START_S = 200.0
+"""Hundreds of workers on a machine of two processors take their time."""
 
 # As in production, but for shorter leases: polls are what is looked at.
 SETTINGS = {"GOQUEUE_WORKER_POLL_S": "1", "GOQUEUE_WORKER_LEASE_S": "15", "GOQUEUE_WORKER_BEAT_S": "5"}
@@ -112,7 +114,7 @@ def test_17_many_idle_workers(postgres_server: EmbeddedPostgres, database_templa
         together_max = max(FEW, SHARE_MAX * count)
         connections_max = count * (POOL_MAX + BESIDES)
         idle = "SELECT count(*) FROM goqueue.worker WHERE idle"
-        chaos.wait(lambda: not crowd.alive() or chaos.sql(idle)[0][0] == count, "all are idle")
+        chaos.wait(lambda: not crowd.alive() or chaos.sql(idle)[0][0] == count, "all are idle", START_S)
 
         def is_spread(when: str) -> None:
             together, each_s = watch(chaos, proxy, chaos.pick(2, 15))

@@ -112,8 +112,8 @@ class _Said:
         """So many bytes of whole lines there are."""
         with self._path.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - 4096))
-            return size - len(file.read().rpartition(b"\n")[2])
+            file.seek(begin := max(0, size - 4096))
+            return size - len(file.read(size - begin).rpartition(b"\n")[2])
 
     def since(self, at: int) -> Iterator[Entry]:
         """The entries after so many bytes."""

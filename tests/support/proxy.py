@@ -174,10 +174,11 @@ class Proxy:
     async def _stop(self) -> None:
         if self._server is not None:
             self._server.close()
-        await self._reset_all()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # one that was accepted a moment ago may come still
+            await self._reset_all()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
 
     async def _flow(self, *, to_server: bool, to_client: bool) -> None:
         for event, open_ in ((self._to_server, to_server), (self._to_client, to_client)):
