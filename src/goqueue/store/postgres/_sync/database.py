@@ -80,6 +80,8 @@ class Database:
         self.explicit = False
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
         self._generation = 0
+        self._refused = 0
+        """Attempts to connect that have failed since the last that did not."""
         self._beside: WeakSet[DeadlineConnection] = WeakSet()
         self._opened_beside = 0
         self.lost = 0
