@@ -29,7 +29,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_margin_s: Annotated[float, _number(0.0, 60, "before its lease ends a worker treats it as lost")] = 2.0
     poll_s: Annotated[float, _number(0.01, 60, "between two looks when no wake-up comes; jittered")] = 1.0
     cancel_grace_s: Annotated[
-        float, _number(0.01, 3600, "for a handler that was told to stop; then its process is killed or its slot replaced")
+        float, _number(0.01, 3600, "for a handler that was told to stop; then it is killed or its slot replaced")
     ] = 5.0
     grace_s: Annotated[float, _number(0, 3600, "for running jobs to finish at a stop; then they are handed back")] = (
         25.0
@@ -85,7 +85,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
     completed_s: Annotated[float, _number(0, 3.2e8, "completed jobs")] | msgspec.UnsetType = msgspec.UNSET
     cancelled_s: Annotated[float, _number(0, 3.2e8, "cancelled jobs")] | msgspec.UnsetType = msgspec.UNSET
-    dead_s: Annotated[float, _number(0, 3.2e8, "dead jobs; null is for ever")] | msgspec.UnsetType | None = msgspec.UNSET
+    dead_s: Annotated[float, _number(0, 3.2e8, "dead jobs; null: for ever")] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,14 +123,7 @@ class Process:
         return self.worker._parts
 
     async def beat(self) -> None:
-        """Beat now, and hear what the store says.
-
-        Trips come to their end before: what was claimed by one that is under way in two beats would be taken for lost.
-        """
-        fetcher = self.parts.fetcher
-        while fetcher.in_flight and not self.line.cut:
-            fetcher.trip_done.clear()
-            await fetcher.trip_done.wait()
+        """Beat now, and hear what the store says, whatever trips are under way."""
         await self.parts.keeper.beat()
 
     def handlers(self) -> list[asyncio.Task[None]]:

@@ -168,6 +168,8 @@ class Attempts:
 
     def _started_in(self, run: Running, child: HandlerProcess) -> None:
         run.child = child
+        if self._journal is not None:
+            run.slot = self._journal.start(run.lease, apart=True)
         self._start_timer(run)
 
     # -- the time of an attempt -------------------------------------------------------------------

@@ -1,25 +1,26 @@
-"""What becomes of the leases of a worker process that has died: a crash for what ran, and back with the rest."""
+"""What becomes of the leases of a worker process that has died: a crash for what ran in it, and back with the rest."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
 from goqueue.engine.backoff import Backoff
 from goqueue.engine.failure import cut
+from goqueue.engine.journal import Began
 from goqueue.engine.verdict import RELEASE
 from goqueue.model import limits
 from goqueue.model.errors import Unavailable
 from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Beat
-from goqueue.model.outcome import Answer, Crash, Release, Settlement
+from goqueue.model.outcome import Answer, Crash, Dead, Outcome, Retry, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from goqueue.model.lease import Beaten, Held, WorkerInfo
     from goqueue.settings import WorkerSettings
@@ -29,6 +30,8 @@ WORKER_DIED: Final = "WorkerDied"
 BUSY_TRIES_MAX: Final = 8
 """A job whose row somebody has locked is tried so often; then the sweep, which comes again and again, has it."""
 PIECES_MAX: Final = 1_000
+APART_AGAIN_S: Final = 1.0
+"""A job whose own process ended with its worker runs again after this."""
 
 log = structlog.get_logger("goqueue.supervisor")
 
@@ -49,14 +52,14 @@ class Burial:
     """Settles what a dead worker held, in pieces, and takes its leave.
 
     ``started`` names the attempts (id, fence) that had begun, perhaps among others that have been settled long ago:
-    the store says what is still undecided. It is tried until the lease would be over anyway; the sweep, for which all
-    that is left has crashed, is the fallback.
+    the store says what is still undecided. Those in processes of their own have spent their attempt and did not crash.
+    It is tried until the lease would be over anyway; then the sweep does it, for which all that is left has crashed.
     """
 
     def __init__(
         self,
         worker: WorkerInfo,
-        started: set[tuple[str, int]],
+        started: Mapping[tuple[str, int], Began],
         cause: str,
         settings: WorkerSettings,
         *,
@@ -68,7 +71,10 @@ class Burial:
         self.released = 0
         self._worker = worker
         self._started = started
-        self._crash = Crash(ErrorInfo(WORKER_DIED, cut(f"its worker process died: {cause}", limits.REASON_CHARS_MAX)))
+        error = ErrorInfo(WORKER_DIED, cut(f"its worker process died: {cause}", limits.REASON_CHARS_MAX))
+        self._crash = Crash(error)
+        self._apart = Retry(APART_AGAIN_S, error)
+        self._apart_last = Dead(error)
         self._lease_s = settings.lease_s
         self._tenant = tenant
         self._extend = extend
@@ -136,5 +142,16 @@ class Burial:
                     self.released += settlement.outcome is RELEASE
         return decided
 
-    def _outcome(self, one: Held) -> Crash | Release:
-        return self._crash if (one.ref.id, one.fence) in self._started else RELEASE
+    def _outcome(self, one: Held) -> Outcome:
+        began = self._started.get((one.ref.id, one.fence))
+        match began:
+            case None:
+                return RELEASE
+            case Began.HERE:
+                return self._crash
+            case Began.APART:
+                return self._apart
+            case Began.APART_LAST:
+                return self._apart_last
+            case _:
+                assert_never(began)

@@ -67,7 +67,8 @@ class Fetcher:
         """Whether to claim: the worker is registered and not stopping."""
         self.idle = False
         """Whether the last claim found all queues empty."""
-        self.in_flight = 0
+        self.flying: set[int] = set()
+        """The trips that are under way, by number."""
         self.trip_done = asyncio.Event()
         """Pulses after each trip."""
         self._store = store
@@ -90,9 +91,15 @@ class Fetcher:
         self._signals_seen = 0
         self._turn = asyncio.Event()
         self._numbers = itertools.count(1)
+        self._trips = itertools.count(1)
         self._poll: asyncio.TimerHandle | None = None
         self._alarm = Alarm(poll_max_s(settings), self.look_again, loop=asyncio.get_running_loop())
         self._available = True
+
+    @property
+    def in_flight(self) -> int:
+        """How many trips are under way."""
+        return len(self.flying)
 
     # -- when to go -------------------------------------------------------------------------------
 
@@ -174,7 +181,8 @@ class Fetcher:
             self._asked += room
             if room and not self._full:
                 self._due = False  # one look is enough to find out; a second beside it only pays while there is plenty
-            self.in_flight += 1
+            trip = next(self._trips)
+            self.flying.add(trip)
             try:
                 await self._trip(room, batch, request_id)
                 request_id = ""
@@ -198,7 +206,7 @@ class Fetcher:
                 self._settler.put_back(batch)
                 raise
             finally:
-                self.in_flight -= 1
+                self.flying.discard(trip)
                 self._asked -= room
                 self.trip_done.set()
             if room:

@@ -14,6 +14,7 @@ import struct
 import tempfile
 import time
 from collections import deque
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -25,16 +26,27 @@ if TYPE_CHECKING:
 FD_VARIABLE: Final = "GOQUEUE_JOURNAL_FD"
 HEADER_BYTES: Final = 64
 SLOT_BYTES: Final = 48
-"""A fence (int64) and an id (36 characters); aligned to eight bytes."""
+"""A fence (int64), an id (36 characters) and a `Began` (one byte); aligned to eight bytes."""
 ID_BYTES: Final = 36
 ALIVE_S: Final = 0.5
 """The loop says that it is alive at least this often."""
 RAISE_S: Final = 0.25
 """``busy_until`` is raised by this much more than needed, so that it need not be raised for each job."""
 
-_SLOT: Final = struct.Struct(f"@q{ID_BYTES}s")
+_SLOT: Final = struct.Struct(f"@q{ID_BYTES}sB")
 _ALIVE_AT, _BUSY_UNTIL = 0, 1
 _HEADER_DOUBLES: Final = HEADER_BYTES // 8
+
+
+class Began(IntEnum):
+    """How an attempt began, as far as that tells what the death of the worker means for it."""
+
+    HERE = 0
+    """In the worker itself: perhaps it is what ended it."""
+    APART = 1
+    """In a child of the worker, which ends with it: not this job's doing, but its attempt is over."""
+    APART_LAST = 2
+    """As `APART`, and it was the last attempt."""
 
 
 def slots_for(settings: WorkerSettings) -> int:
@@ -42,14 +54,15 @@ def slots_for(settings: WorkerSettings) -> int:
 
     A freed slot waits its turn behind all others that are free, and outcomes that wait are bounded.
     """
-    return 2 * settings.concurrency + settings.prefetch_jobs + settings.outcomes_waiting_max + 1
+    held = 2 * settings.concurrency + settings.prefetch_jobs + settings.suspects
+    return held + settings.outcomes_waiting_max + 1
 
 
 class JobJournal(Protocol):
     """What the runner needs of a journal."""
 
-    def start(self, lease: Lease, /) -> int:
-        """Note that a handler starts; return the slot for `end`."""
+    def start(self, lease: Lease, /, *, apart: bool = False) -> int:
+        """Note that a handler starts, ``apart``: in a process of its own; return the slot for `end`."""
         ...
 
     @property
@@ -61,7 +74,7 @@ class JobJournal(Protocol):
 class NullJournal:
     """For a worker without a supervisor: nobody would read it."""
 
-    def start(self, lease: Lease, /) -> int:  # noqa: ARG002
+    def start(self, lease: Lease, /, *, apart: bool = False) -> int:  # noqa: ARG002
         """Do nothing."""
         return 0
 
@@ -116,13 +129,17 @@ class Page:
         """Until when handlers may keep the loop from turning (monotonic); infinity: one without a timeout runs."""
         return self.header[_BUSY_UNTIL]
 
-    def started(self) -> set[tuple[str, int]]:
-        """List (id, fence) of the attempts that have started: all that run, and many that have ended since.
+    def started(self) -> dict[tuple[str, int], Began]:
+        """Tell (id, fence) of the attempts that have started, and how: all that run, and many that have ended since.
 
         The store knows which of them are still undecided.
         """
         found = (_SLOT.unpack_from(self.memory, HEADER_BYTES + n * SLOT_BYTES) for n in range(self.slots))
-        return {(id.rstrip(b"\0").decode(errors="replace"), fence) for fence, id in found if fence}
+        return {
+            (id.rstrip(b"\0").decode(errors="replace"), fence): Began(min(began, Began.APART_LAST))
+            for fence, id, began in found
+            if fence
+        }
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
@@ -157,13 +174,17 @@ class Journal:
         os.set_inheritable(int(fd), False)
         return cls(Page(int(fd)))
 
-    def start(self, lease: Lease, /) -> int:
-        """Note that the handler of this lease starts; return the slot for `end`."""
+    def start(self, lease: Lease, /, *, apart: bool = False) -> int:
+        """Note that the handler of this lease starts, ``apart``: in a child; return the slot for `end`."""
         try:
             slot = self._free.popleft()
         except IndexError:  # more than can be: rather a note too few than a worker that stops
             slot = self._last
-        _SLOT.pack_into(self._memory, slot, lease.fence, lease.id.encode())
+        if apart:  # it cannot keep this loop from turning
+            began = Began.APART if lease.attempt < lease.max_attempts else Began.APART_LAST
+            _SLOT.pack_into(self._memory, slot, lease.fence, lease.id.encode(), began)
+            return slot
+        _SLOT.pack_into(self._memory, slot, lease.fence, lease.id.encode(), 0)
         timeout_s = lease.timeout_s
         if self._busy_until != math.inf:
             until = math.inf if timeout_s is None else self._now_s() + timeout_s

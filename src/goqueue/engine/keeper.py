@@ -85,7 +85,8 @@ class Keeper:
         self._at_once_s = BEAT_AT_ONCE_S
         self._urgent = False
         self._expiry: asyncio.TimerHandle | None = None
-        self._strays: set[tuple[str, int]] = set()
+        self._strays: dict[tuple[str, int], frozenset[int]] = {}
+        """Strays of the last beat, and the trips that were under way when each was first seen."""
 
     # -- validity ---------------------------------------------------------------------------------
 
@@ -188,10 +189,21 @@ class Keeper:
             by_id = {one.ref.id: one for one in held}
             self._runner.lose(by_id[ref.id] for ref in beaten.lost if ref.id in by_id)
             self._runner.cancel(by_id[ref.id] for ref in beaten.cancel if ref.id in by_id)
-        # A claim or settle that is under way looks like a stray, but not in two beats.
-        seen = {(one.ref.id, one.fence) for one in beaten.strays[:STRAYS_KEPT_MAX]}
-        for one in beaten.strays:
-            if (one.ref.id, one.fence) in self._strays and not self._settler.knows(one):
+        if beaten.strays or self._strays:
+            self._hand_back_strays(beaten.strays[:STRAYS_KEPT_MAX])
+
+    def _hand_back_strays(self, strays: tuple[Held, ...]) -> None:
+        """Give back what was claimed for us by a call whose answer has been cut off.
+
+        A claim that is still under way looks the same: its job is a stray only once it has been seen twice and every
+        trip has ended that was under way the first time. Then its answer is here, or will never be.
+        """
+        flying = frozenset(self._fetcher.flying)
+        seen = {(one.ref.id, one.fence): self._strays.get((one.ref.id, one.fence), flying) for one in strays}
+        mine = {(one.ref.id, one.fence) for one in self._runner.held()}
+        for one in strays:
+            key = (one.ref.id, one.fence)
+            if key in self._strays and not seen[key] & flying and key not in mine and not self._settler.knows(one):
                 log.warning("release", job_id=one.ref.id, fence=one.fence, reason="its claim was never answered")
                 self._settler.add(Settlement(one.ref, one.fence, RELEASE))
         if seen:

@@ -41,8 +41,8 @@ class Runner:
 
     ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off. ``wake`` is called
     when nothing more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when
-    ``hung_max`` handlers hang. ``journal`` outlives this process; handlers in children are not in it, because their
-    jobs cannot have killed this process. ``app_ref`` (``module:attribute``) lets children enter the application.
+    ``hung_max`` handlers hang. ``journal`` outlives this process, and tells handlers in it from those in children.
+    ``app_ref`` (``module:attribute``) lets children enter the application.
     Everything here happens on the event loop except what `Context` asks from other threads.
     """
 

@@ -47,7 +47,7 @@ class Running:
         self.alone = False
         """It has crashed before, and has a process to itself."""
         self.slot = NO_SLOT
-        """Its place in the journal, once its handler has started in this process."""
+        """Its place in the journal, once its handler has started."""
         self.progress: bytes | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.job: asyncio.Task[None] | None = None

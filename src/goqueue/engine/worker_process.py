@@ -23,8 +23,9 @@ from goqueue.engine.worker import FLUSH_S, UNWIND_S
 from goqueue.model.lease import WorkerInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from goqueue.engine.journal import Began
     from goqueue.model.lease import Beat, Beaten
     from goqueue.model.outcome import Answer, Settlement
     from goqueue.settings import WorkerSettings
@@ -213,7 +214,7 @@ class WorkerProcess:
         log.error("kill", pid=self.pid, reason=self._cause)
         self.kill()
 
-    async def _bury(self, started: set[tuple[str, int]], cause: str) -> None:
+    async def _bury(self, started: Mapping[tuple[str, int], Began], cause: str) -> None:
         last = self._speaker.last
         burial = Burial(
             last.worker if last is not None else WorkerInfo(id=self.worker_id, pid=self.pid),

@@ -90,9 +90,10 @@ class CancelJobs(msgspec.Struct, frozen=True, tag="cancel"):
 class RetryJobs(msgspec.Struct, frozen=True, tag="retry"):
     """Final jobs become ready again, waiting ones are due now. Fence and attempt are kept.
 
-    The first job of the selection is due in ``delay_s`` seconds, each further one ``every_s`` later than the one before:
-    so many dead letters come back at a bounded rate, whoever is alive to work on them then. ``args`` (a JSON object,
-    encoded) replaces the arguments of final jobs; a job that is not final keeps its own and answers ``wrong_state``.
+    The first job of the selection is due in ``delay_s`` seconds, each further one ``every_s`` later than the one
+    before: so many dead letters come back at a bounded rate, whoever is alive to work on them then. ``args`` (a JSON
+    object, encoded) replaces the arguments of final jobs; a job that is not final keeps its own, and answers
+    ``wrong_state``.
     """
 
     args: bytes | None = None

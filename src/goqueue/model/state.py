@@ -107,7 +107,7 @@ TRANSITIONS: Final = (
     Transition(_R, Event.DEAD, _D, note="by the worker, fenced; attempts used up or not retryable"),
     Transition(_R, Event.SWEEP, _W, fence=+1, crashes=+1, note="its worker's row expired or is missing"),
     Transition(_R, Event.SWEEP_LAST, _D, fence=+1, crashes=+1, note="as sweep, at max_attempts or max_crashes"),
-    Transition(_R, Event.CRASH, _W, crashes=+1, note="by the worker or its supervisor, fenced; the attempt's process died"),
+    Transition(_R, Event.CRASH, _W, crashes=+1, note="by the worker or its supervisor, fenced; its process died"),
     Transition(_R, Event.CRASH_LAST, _D, crashes=+1, note="as crash, at max_attempts or max_crashes"),
     Transition(_W, Event.EXPIRE, _D, fence=+1, note="a sweep: not started in time, or past the total deadline"),
     Transition(_B, Event.EXPIRE, _D, fence=+1, note="a sweep: past the total deadline"),

@@ -124,7 +124,7 @@ class AdminStore(Protocol):
         ...
 
     async def diagnose(self) -> list[Finding]:
-        """Look for what will hurt, or hurts already, and say what to do. Read-only; each look has the usual deadline."""
+        """Look for what will hurt, or hurts already, and say what to do. Reads only; each look has a deadline."""
         ...
 
     async def ping(self) -> None:

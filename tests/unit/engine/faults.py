@@ -46,6 +46,9 @@ class FaultyStore:
         self.changed = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.slow_answers = asyncio.Event()
+        """Answers with leases arrive when this is set."""
+        self.slow_answers.set()
 
     async def claim(self, want: Want, outcomes: Sequence[Settlement] = ()) -> Claimed:
         await self._weather()
@@ -57,6 +60,8 @@ class FaultyStore:
         if self.lose_answers:
             self.lose_answers -= 1
             raise StoreUnavailable("the answer was lost")
+        if claimed.leases:
+            await self.slow_answers.wait()
         return Claimed(tuple(settled), claimed.leases)
 
     async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from goqueue.engine.burial import BUSY_TRIES_MAX, WORKER_DIED, Burial, cause_of_death
+from goqueue.engine.journal import Began
 from goqueue.model import limits
 from goqueue.model.errors import StoreUnavailable
 from goqueue.model.job import JobRef
 from goqueue.model.lease import Beat, Beaten, Held, WorkerInfo
-from goqueue.model.outcome import Answer, Crash, Outcome, Release, Settlement
+from goqueue.model.outcome import Answer, Crash, Dead, Outcome, Release, Retry, Settlement
 from goqueue.settings import WorkerSettings
 
 Key = tuple[str, int]
@@ -65,10 +66,10 @@ class Cemetery:
             self.failures -= 1
             raise StoreUnavailable("down")
 
-    def burial(self, *started: Key, lease_s: float = 30.0) -> Burial:
+    def burial(self, *started: Key, lease_s: float = 30.0, apart: dict[Key, Began] | None = None) -> Burial:
         return Burial(
             WorkerInfo(id="the dead", pid=123),
-            set(started),
+            dict.fromkeys(started, Began.HERE) | (apart or {}),
             "killed by SIGSEGV",
             WorkerSettings(lease_s=lease_s),
             tenant="default",
@@ -95,6 +96,18 @@ async def test_more_than_the_store_tells_at_a_time_is_settled_in_pieces() -> Non
     # While anything is held its lease goes on: a sweep would take all of it for crashed.
     assert [beat.ttl_s for beat in store.beats[:-1]] == [30.0] * (len(store.beats) - 1)
     assert store.beats[-1].ttl_s == 0.0
+
+
+async def test_an_attempt_in_a_process_of_its_own_is_spent_and_no_crash() -> None:
+    store = Cemetery(4)
+    here, apart, last, waited = store.running
+    burial = store.burial(here, apart={apart: Began.APART, last: Began.APART_LAST})
+    assert await burial.perform()
+    assert [type(store.outcomes[key][0]) for key in (here, apart, last, waited)] == [Crash, Retry, Dead, Release]
+    assert (burial.crashed, burial.released) == (1, 1)
+    dead = store.outcomes[last][0]
+    assert isinstance(dead, Dead)
+    assert (dead.reason, dead.error.type) == ("attempts", WORKER_DIED)
 
 
 async def test_a_locked_row_is_tried_again_and_in_the_end_left_to_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

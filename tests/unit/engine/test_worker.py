@@ -615,6 +615,28 @@ async def test_a_stray_of_a_claim_whose_answer_was_lost_is_handed_back(store: Fa
     assert [(job.state, job.attempt) for job in await store.jobs(ids)] == [(JobState.COMPLETED, 1)]
 
 
+async def test_a_claim_whose_answer_takes_many_beats_is_no_stray(store: FaultyStore, app: GoQueue) -> None:
+    ran = 0
+
+    @app.task
+    async def count() -> None:
+        nonlocal ran
+        ran += 1
+
+    ids = await store.enqueue(count.job())
+    store.slow_answers.clear()
+    store.strays = True
+    async with working(Worker(app, store, quick(beat_s=0.05, lease_s=3.0))):
+        await store.until(lambda: bool(store.leases))
+        seen = len(store.beats)
+        await store.until(lambda: len(store.beats) >= seen + 4)
+        store.slow_answers.set()
+        await store.until(lambda: bool(store.settled))
+    assert [type(settlement.outcome) for settlement in store.settled] == [Complete]
+    assert ran == 1
+    assert [(job.state, job.attempt) for job in await store.jobs(ids)] == [(JobState.COMPLETED, 1)]
+
+
 # -- stopping -------------------------------------------------------------------------------------
 
 
