@@ -224,11 +224,12 @@ async def test_19_a_settle_whose_commit_was_not_answered(chaos: Chaos, with_clai
                 await asyncio.to_thread(proxy.wait_for_cut)
                 answers = await _settle(store, outcomes)
                 expected = {
-                    Where.BEFORE: ({Answer.APPLIED},),
-                    Where.WITHOUT_ANSWER: ({Answer.ALREADY},),
-                    Where.AT_ONCE: ({Answer.APPLIED}, {Answer.ALREADY}),
+                    Where.BEFORE: {Answer.APPLIED},
+                    Where.WITHOUT_ANSWER: {Answer.ALREADY},
+                    # Both may be under way at a time: then each row is written by the one that had it first.
+                    Where.AT_ONCE: {Answer.APPLIED, Answer.ALREADY},
                 }[where]
-                assert answers in expected, f"cut {where.name}: {answers}"
+                assert answers <= expected, f"cut {where.name}: {answers}"
                 assert set(await store.settle(outcomes)) == {Answer.ALREADY}
                 again = {
                     lease.id for lease, outcome in zip(leases, OUTCOMES, strict=True) if isinstance(outcome, WAITING)

@@ -160,10 +160,18 @@ def test_20_a_snapshot_is_held_under_load(
             if chaos.full:
                 _doctor_names(chaos, url, pid)
         print(f"clean: {clean_rate:.0f} jobs/s, {clean_s * 1000:.0f} ms; held: {held_rate:.0f}, {held_s * 1000:.0f} ms")
+        if chaos.full:  # the history has grown meanwhile, which costs by itself: what of it was the snapshot?
+            _vacuum(url)
+            print(f"released: {mill.measure(15)[0]:.0f} jobs/s")
         assert held_rate >= RATIO_MIN * clean_rate
         assert held_s <= max(PICK_UP_TIMES * clean_s, PICK_UP_S)
         mill.stop()
     chaos.check()
+
+
+def _vacuum(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM goqueue.job")
 
 
 def _doctor_names(chaos: Chaos, url: str, pid: int) -> None:
