@@ -82,7 +82,14 @@ def verdict(
             raised = error
         else:
             return COMPLETE if result is None else Complete(result)
-    return _failed(raised, lease, policy, random01, since_claim_s)
+    try:
+        return _failed(raised, lease, policy, random01, since_claim_s)
+    except Exception as broken:
+        # A signal of the user's own class without the fields of ours, an error whose text cannot be made: whatever it
+        # is, the attempt has failed. Without an outcome the job would be handed back and run again, for ever.
+        numbers = lease.retry or policy
+        wait_s = numbers.delay_s(lease.attempt, random01)
+        return _again(_because(broken, raised), lease, wait_s, numbers.retry_for_s, since_claim_s)
 
 
 def overdue(lease: Lease, since_claim_s: float) -> Dead | None:
@@ -98,7 +105,7 @@ def overdue(lease: Lease, since_claim_s: float) -> Dead | None:
 def _failed(raised: BaseException, lease: Lease, policy: RetryPolicy, random01: float, since_claim_s: float) -> Outcome:
     match raised:
         case SnoozeJob():
-            return Snooze(raised.delay_s, cut(raised.reason, limits.REASON_CHARS_MAX))
+            return Snooze(_asked_s(raised.delay_s), cut(raised.reason, limits.REASON_CHARS_MAX))
         case CancelJob():
             return Cancel(cut(str(raised), limits.REASON_CHARS_MAX))
         case DeadJob():
@@ -109,7 +116,9 @@ def _failed(raised: BaseException, lease: Lease, policy: RetryPolicy, random01: 
             # The handler wants another attempt, whatever the policy says of the error that it may have raised it from.
             cause = raised.__cause__ or raised
             wait_s = raised.delay_s
-            if wait_s is None:
+            if wait_s is not None:
+                wait_s = _asked_s(wait_s)
+            else:
                 wait_s = policy.wait_s(cause, lease.attempt, random01, lease.retry)
             if wait_s is None:
                 wait_s = (lease.retry or policy).delay_s(lease.attempt, random01)
@@ -132,6 +141,13 @@ def _again(
     if lease.deadline_in_s is not None and since_claim_s + delay_s >= lease.deadline_in_s:
         return _past_deadline("its next attempt would start after its total deadline (deadline_s)", raised)
     return Retry(delay_s, describe(raised))
+
+
+def _asked_s(delay_s: float) -> float:
+    """Look again at what the constructor of the signal has checked, if it was called."""
+    if not 0 <= delay_s <= limits.DELAY_S_MAX:  # NaN is within nothing
+        raise InvalidInput(f"must be from 0 to {limits.DELAY_S_MAX:g} seconds, is {delay_s!r}", "/delay_s")
+    return delay_s
 
 
 def _timed_out(lease: Lease) -> TimeoutError:

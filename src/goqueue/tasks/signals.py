@@ -19,7 +19,7 @@ class SnoozeJob(JobSignal):
 
     def __init__(self, delay_s: float, reason: str = "") -> None:
         self.delay_s = _delay(delay_s)
-        self.reason = reason
+        self.reason = str(reason)  # an exception is often given
         super().__init__(delay_s, reason)  # exactly our parameters, so that it survives pickling
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class RetryJob(JobSignal):
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
         self.delay_s = None if delay_s is None else _delay(delay_s)
-        self.reason = reason
+        self.reason = str(reason)  # an exception is often given
         super().__init__(delay_s, reason)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class CancelJob(JobSignal):
     """The job is not wanted any more: it becomes cancelled."""
 
     def __init__(self, reason: str = "") -> None:
-        self.reason = reason
+        self.reason = str(reason)  # an exception is often given
         super().__init__(reason)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class DeadJob(JobSignal):
     """No further attempt can help: the job becomes dead at once, whatever attempts are left."""
 
     def __init__(self, reason: str = "") -> None:
-        self.reason = reason
+        self.reason = str(reason)  # an exception is often given
         super().__init__(reason)
 
     def __str__(self) -> str:

@@ -266,6 +266,51 @@ def test_what_an_error_was_raised_from_says_when_to_come_back() -> None:
     assert handlers.delay_s == 3.0
 
 
+class _Half(RetryJob):
+    def __init__(self) -> None:
+        """Does not call ours."""
+
+
+class _Mute(DeadJob):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def _changed(signal: RetryJob | SnoozeJob, delay_s: object) -> Exception:
+    signal.delay_s = delay_s  # type: ignore[assignment] # as users may
+    return signal
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        _Half(),
+        _Mute("x"),
+        _changed(RetryJob(), float("nan")),
+        _changed(SnoozeJob(1), -1),
+        _changed(SnoozeJob(1), "x"),
+        _changed(RetryJob(), 1e300),
+    ],
+    ids=["half made", "mute", "NaN", "negative", "text", "huge"],
+)
+@pytest.mark.parametrize("attempt", [1, 20])
+def test_a_broken_signal_is_a_failed_attempt_that_says_what_is_broken(signal: Exception, attempt: int) -> None:
+    outcome = judge(raised=signal, of=lease(attempt=attempt), policy=RetryPolicy.fixed(8.0))
+    assert isinstance(outcome, Retry if attempt == 1 else Dead)
+    assert outcome.error.type in ("AttributeError", "ValueError", "TypeError", "goqueue.model.errors.InvalidInput")
+    if isinstance(outcome, Retry):
+        assert outcome.delay_s == 8.0
+
+
+def test_a_reason_may_be_an_exception() -> None:
+    why = LookupError("gone")
+    assert judge(raised=SnoozeJob(1.0, why)) == Snooze(1.0, "gone")  # type: ignore[arg-type] # as users do
+    assert judge(raised=CancelJob(why)) == Cancel("gone")  # type: ignore[arg-type] # as above
+    dead = judge(raised=DeadJob(why))  # type: ignore[arg-type] # as above
+    assert isinstance(dead, Dead)
+    assert dead.reason == "gone"
+
+
 @pytest.mark.parametrize("stop", [Stop.NONE, Stop.DEADLINE])
 def test_a_deadline_is_told_as_such_with_what_the_handler_raised(stop: Stop) -> None:
     outcome = judge(raised=ValueError("the cause"), of=lease(deadline_in_s=1.0), stop=stop)
