@@ -104,6 +104,9 @@ class Supervisor:
             while not self._stopping.is_set():
                 if present is None:
                     present = await self._begin(number)
+                if present is None:
+                    await _first_of(self._stopping.wait(), timeout_s=backoff.next_s())
+                    continue
                 await _first_of(present.ended, present.process.asks.wait())
                 if present.ended.done():
                     code, lived_s = present.ended.result(), time.monotonic() - present.began_at
@@ -128,10 +131,20 @@ class Supervisor:
                     life.process.kill()
                     await end([life.ended])
 
-    async def _begin(self, number: int) -> _Life:
-        process = await WorkerProcess.spawn(
-            self._target, self._payload, self._settings, tenant=self._tenant, extend=self._extend, settle=self._settle
-        )
+    async def _begin(self, number: int) -> _Life | None:
+        """Start a process. None if the system has none to give now (processes, memory, files): that ends no other."""
+        try:
+            process = await WorkerProcess.spawn(
+                self._target,
+                self._payload,
+                self._settings,
+                tenant=self._tenant,
+                extend=self._extend,
+                settle=self._settle,
+            )
+        except OSError as error:
+            log.error("spawn", worker=number, error=str(error), do="look at the limits of processes, memory and files")
+            return None
         self._living.add(process)
         if self._stopping.is_set():
             process.stop(now=self._now)
@@ -157,6 +170,8 @@ class Supervisor:
         Returns None, and leaves the old one as it is, if the new one does not get that far.
         """
         new = await self._begin(number)
+        if new is None:
+            return None
         self.restarts += 1
         await _first_of(new.ended, new.process.up.wait(), old.ended, self._stopping.wait(), timeout_s=UP_S)
         if new.process.up.is_set() or old.ended.done() or self._stopping.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -12,12 +13,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from goqueue.engine.supervisor import Supervisor
+from goqueue.engine.worker_process import WorkerProcess
 from goqueue.model.errors import ConfigurationError, StoreUnavailable
 from goqueue.model.job import JobRef
 from goqueue.model.lease import Beat, Beaten, Held
@@ -372,3 +375,23 @@ async def test_a_process_goes_on_when_what_should_replace_it_does_not_start(tmp_
             assert len(stage.told("up")) == 1
             assert int(stage.told("up")[0][1]) in supervisor.pids
             assert stage.told("down") == []
+
+
+async def test_a_system_that_has_no_process_to_give_ends_none_of_those_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = WorkerProcess.spawn, itertools.count()
+
+    async def spawn(*arguments: Any, **more: Any) -> WorkerProcess:  # Any: handed on as they are
+        if next(tries) in (0, 2, 3):  # the first one, and the first two that should replace it
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return await real(*arguments, **more)
+
+    monkeypatch.setattr(WorkerProcess, "spawn", spawn)
+    async with staged(tmp_path, quick(recycle_jobs=3), "wait", 1.0, others=5) as (stage, supervisor, running):
+        await stage.until(lambda: bool(stage.told("down") or running.done()))
+        assert not running.done()
+        assert stage.told("down")[0][1] == stage.told("up")[0][1]  # it ended by itself
+        assert next(tries) >= 5
+        assert supervisor.pids
+    assert stage.settled == []
