@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
+from goqueue.engine.journal import NullJournal
 from goqueue.engine.verdict import Stop, overdue
 from goqueue.tasks.context import Context, in_handler
 
@@ -44,7 +45,7 @@ class Attempts:
     ) -> None:
         self.state: object = None
         self._port = port
-        self._journal = journal
+        self._note_start = (journal or NullJournal()).start
         self._finish = finish
         self._decide = decide
         self._interrupt = interrupt
@@ -103,7 +104,9 @@ class Attempts:
         lease, task = run.lease, run.task
         function: Callable[..., Awaitable[object]] = task.function  # type: ignore[assignment] # task.is_async says so
         try:
-            if not self._begin(run):
+            if lease.timeout_s is None and lease.start_in_s is None and lease.deadline_in_s is None:
+                run.slot = self._note_start(lease)  # as `_begin`, for the many that have no time of their own
+            elif not self._begin(run):
                 return
             arguments = task.decode(lease.args)
             if task.wants_context:
@@ -168,8 +171,7 @@ class Attempts:
 
     def _started_in(self, run: Running, child: HandlerProcess) -> None:
         run.child = child
-        if self._journal is not None:
-            run.slot = self._journal.start(run.lease, apart=True)
+        run.slot = self._note_start(run.lease, apart=True)
         self._start_timer(run)
 
     # -- the time of an attempt -------------------------------------------------------------------
@@ -189,8 +191,7 @@ class Attempts:
         lease = run.lease
         if (lease.start_in_s is not None or lease.deadline_in_s is not None) and not self._may_start(run):
             return False
-        if self._journal is not None:
-            run.slot = self._journal.start(lease)
+        run.slot = self._note_start(lease)
         if lease.timeout_s is not None or lease.deadline_in_s is not None:
             self._start_timer(run)
         return True

@@ -103,7 +103,7 @@ def busy_until(runner: Runner, loop_time: float) -> float:
     """
     longest_s = -math.inf
     for run in runner.running.values():
-        if run.slot == NO_SLOT:
+        if run.slot == NO_SLOT or run.child is not None:
             continue  # not begun, or in a process of its own
         if run.timer is None:
             return math.inf

@@ -12,6 +12,7 @@ import structlog
 
 from goqueue.engine.attempts import Attempts
 from goqueue.engine.failure import HandlerHung
+from goqueue.engine.journal import NullJournal
 from goqueue.engine.report import Reporter
 from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
@@ -70,7 +71,7 @@ class Runner:
         self._returns = returns
         self._wake = wake
         self._crowded = crowded
-        self._journal = journal
+        self._note_end = (journal or NullJournal()).end
         self._hung_max = settings.hung_max or settings.concurrency
         self._random01 = random01
         self._loop = asyncio.get_running_loop()
@@ -164,9 +165,10 @@ class Runner:
     def _fill(self) -> int:
         suspects = self._suspects
         started = self._fill_apart() if suspects.waiting else 0
-        waiting, running, concurrency = self._waiting, self.running, self._settings.concurrency
+        waiting, running = self._waiting, self.running
+        running_max = self._settings.concurrency + suspects.running
         until = time.monotonic() + SLICE_S
-        while waiting and len(running) - suspects.running < concurrency:
+        while waiting and len(running) < running_max:
             lease, claimed_at = waiting.popleft()
             self._start(lease, claimed_at)
             started += 1
@@ -347,8 +349,8 @@ class Runner:
         run.decided = True
         if run.timer is not None:
             run.timer.cancel()
-        if run.slot != NO_SLOT and self._journal is not None:
-            self._journal.end(run.slot)
+        if run.slot != NO_SLOT:
+            self._note_end(run.slot)
         if run.alone:
             self._suspects.running -= 1
         del self.running[run.lease.id]
