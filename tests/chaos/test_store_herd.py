@@ -128,7 +128,8 @@ def test_17_many_idle_workers(postgres_server: EmbeddedPostgres, database_templa
                     return
                 assert tries_left, f"{when}: {together} connections together, {each_s} calls/s (seed {chaos.seed})"
 
-        is_spread("idle from the start")
+        if chaos.full:
+            is_spread("idle from the start")
         chaos.enqueue("work", chaos.pick(200, 2_000), ms=5)
         chaos.settle()
         is_spread("after a burst")

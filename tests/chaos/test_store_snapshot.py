@@ -155,7 +155,7 @@ def test_20_a_snapshot_is_held_under_load(
         clean_rate, clean_s = mill.measure(chaos.pick(2, 15))
         with held_snapshot(url) as pid:
             began = time.monotonic()
-            chaos.wait(lambda: time.monotonic() - began > chaos.pick(2, 60), "it is held for long", 120)
+            chaos.wait(lambda: time.monotonic() - began > chaos.pick(1, 60), "it is held for long", 120)
             held_rate, held_s = mill.measure(chaos.pick(2, 15))
             if chaos.full:
                 _doctor_names(chaos, url, pid)
