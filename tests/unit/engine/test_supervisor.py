@@ -267,6 +267,7 @@ async def test_a_process_full_of_hung_handlers_is_recycled_gracefully(tmp_path: 
         await stage.until(lambda: len(stage.told("up")) == 2)
         assert supervisor.restarts == 1
         pid = stage.told("up")[0][1]
+        await stage.until(lambda: ["Complete", "applied"] in [report[2:] for report in stage.told("settled", pid)])
         settled = sorted(report[2:] for report in stage.told("settled", pid))
         # On a slow machine the two fall due once more before the other process is up.
         assert settled[:3] == [["Complete", "applied"], ["Retry", "applied"], ["Retry", "applied"]]
