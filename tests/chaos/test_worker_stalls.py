@@ -9,6 +9,10 @@ import pytest
 from tests.chaos.harness import LEASE_S, Chaos, end_all
 
 COMPLETED, CANCELLED, DEAD = 3, 4, 5
+HELD_BY = """
+SELECT 1 FROM goqueue.job AS j JOIN goqueue.worker AS w ON w.id = j.worker_id WHERE j.state = 1 AND w.pid = ANY (%s)
+"""
+CRASHED = "SELECT 1 FROM goqueue.job WHERE crashes > 0"
 LIMITS = {"timeout_s": 0.3, "max_attempts": 1}
 
 
@@ -40,16 +44,24 @@ def test_04_a_handler_that_holds_the_gil_without_a_supervisor_to_speak_for_it(ch
     chaos.check()
 
 
+def wait_held_by(chaos: Chaos, pids: list[int]) -> None:
+    chaos.wait(lambda: chaos.sql(HELD_BY, pids), "these processes hold jobs")
+
+
 def test_11_a_rescue_that_races_a_completion_or_a_claim(chaos: Chaos) -> None:
     """A worker is stopped for about its lease again and again: its outcomes, sweeps and others' claims meet."""
     fleets = [chaos.worker("--concurrency", "10") for _ in range(2)]
-    rounds = chaos.pick(2, 25)
-    for _ in range(rounds):
+    for round_ in range(chaos.pick(2, 25)):
         for _ in range(20):
             chaos.enqueue("work", 2, ms=chaos.random.randrange(0, int(1_500 * LEASE_S)))
-        victim = chaos.random.choice(fleets)
-        with chaos.stopped(chaos.tree(victim)):
-            time.sleep(chaos.random.uniform(0.8, 1.4) * LEASE_S)  # the fault itself: how long it lasts
+        victim = chaos.tree(chaos.random.choice(fleets))
+        if round_ == 0:
+            wait_held_by(chaos, [one.pid for one in victim])
+        with chaos.stopped(victim):
+            if round_ == 0:
+                chaos.wait(lambda: chaos.sql(CRASHED), "its lease runs out")
+            else:
+                time.sleep(chaos.random.uniform(0.8, 1.4) * LEASE_S)  # the fault itself: how long it lasts
     chaos.settle()
     end_all(fleets)
     stories = [chaos.story(entry.id) for entry in chaos.ledger.find("sent")]
@@ -118,13 +130,14 @@ def test_13_handlers_that_ignore_their_stop(chaos: Chaos) -> None:
 def test_13_a_process_in_which_too_many_hang_is_replaced(chaos: Chaos) -> None:
     fleet = chaos.worker("--concurrency", "4", GOQUEUE_WORKER_HUNG_MAX="2")
     ids = [chaos.enqueue_one("stubborn_in_thread", options=LIMITS, name="never") for _ in range(2)]
-    for id in ids:
-        chaos.wait_started(id)
-    hanging = chaos.runner_of(ids[0])
     chaos.settle()
     fleet.wait_for(r"worker +start ")  # another one
     after = chaos.enqueue("work", 5)
     chaos.settle()
-    assert {chaos.runner_of(id).pid for id in after} != {hanging.pid}
     assert fleet.stop() == 0, fleet.output
+    hanging, replaced = (
+        {entry.pid for id in some for entry in chaos.ledger.find("start", id=id)} for some in (ids, after)
+    )
+    assert len(hanging) == 1
+    assert not hanging & replaced, "the process in which they hang goes on"
     chaos.check(hung=ids)
