@@ -6,7 +6,7 @@ import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
-from goqueue.engine.failure import DeadlineExceeded, HandlerDied, cut, describe
+from goqueue.engine.failure import DeadlineExceeded, HandlerDied, HandlerNotStarted, cut, describe
 from goqueue.model import limits
 from goqueue.model.errors import InvalidInput
 from goqueue.model.outcome import Cancel, Complete, Crash, Dead, Outcome, Release, Retry, Snooze
@@ -103,6 +103,8 @@ def overdue(lease: Lease, since_claim_s: float) -> Dead | None:
 
 
 def _failed(raised: BaseException, lease: Lease, policy: RetryPolicy, random01: float, since_claim_s: float) -> Outcome:
+    cause: BaseException = raised
+    wait_s: float | None
     match raised:
         case SnoozeJob():
             return Snooze(_asked_s(raised.delay_s), cut(raised.reason, limits.REASON_CHARS_MAX))
@@ -112,6 +114,9 @@ def _failed(raised: BaseException, lease: Lease, policy: RetryPolicy, random01: 
             return Dead(describe(raised), cut(str(raised), limits.REASON_CHARS_MAX))
         case HandlerDied():
             return Crash(describe(raised))
+        case HandlerNotStarted():
+            # Not the job's doing: no rule about its errors makes it dead. An attempt is spent, so that there is an end.
+            wait_s = (lease.retry or policy).delay_s(lease.attempt, random01)
         case RetryJob():
             # The handler wants another attempt, whatever the policy says of the error that it may have raised it from.
             cause = raised.__cause__ or raised
@@ -123,7 +128,6 @@ def _failed(raised: BaseException, lease: Lease, policy: RetryPolicy, random01: 
             if wait_s is None:
                 wait_s = (lease.retry or policy).delay_s(lease.attempt, random01)
         case _:
-            cause = raised
             wait_s = policy.wait_s(raised, lease.attempt, random01, lease.retry)
             if wait_s is None:
                 return Dead(describe(raised), "not_retryable")

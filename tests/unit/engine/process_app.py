@@ -22,6 +22,12 @@ def pid() -> int:
 
 
 @app.task(run_in="process")
+def nap(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@app.task(run_in="process")
 async def pid_async() -> int:
     return os.getpid()
 
@@ -114,3 +120,15 @@ def parent(ctx: Context[object]) -> str:
 @app.task(run_in="process")
 def unprintable() -> object:
     return object()
+
+
+@app.task(run_in="process")
+def die_with_a_heir(path: str) -> None:
+    """What it forks inherits its connection to the worker, and outlives it."""
+    heir = os.fork()
+    if not heir:
+        time.sleep(60)
+        os._exit(0)
+    with open(path, "w") as file:  # noqa: PTH123  as above
+        file.write(str(heir))
+    os.kill(os.getpid(), signal.SIGKILL)

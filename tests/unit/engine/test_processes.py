@@ -171,3 +171,34 @@ async def test_a_process_that_died_idle_is_replaced_and_no_job_suffers(store: Fa
     (job,) = await store.jobs([second])
     assert (job.state, job.attempt, job.errors) == (JobState.COMPLETED, 1, ())
     assert int(bytes(job.result or b"0")) != pid
+
+
+async def test_that_all_idle_processes_have_died_is_no_jobs_fault(store: FaultyStore) -> None:
+    """Nor is it one that they cannot be told to be dead yet."""
+    worker = Worker(tasks.app, store, quick(poll_s=0.02, child_processes=4))
+    running = asyncio.create_task(worker.run())
+    ids = await store.enqueue(*(tasks.nap.job(0.3) for _ in range(4)))
+    await store.until(lambda: len(store.settled) == 4)
+    pids = {int(bytes(job.result or b"0")) for job in await store.jobs(ids)}
+    assert len(pids) == 4
+    for pid in pids:
+        os.kill(pid, 9)
+    (after,) = await store.enqueue(tasks.pid.job())
+    await store.until(lambda: len(store.settled) == 5)
+    worker.stop()
+    await asyncio.wait_for(running, DEADLINE_S)
+    (job,) = await store.jobs([after])
+    assert (job.state, job.attempt, job.errors) == (JobState.COMPLETED, 1, ())
+
+
+async def test_a_death_is_seen_though_something_that_was_forked_keeps_the_connection(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    ids = await store.enqueue(tasks.die_with_a_heir.job(str(tmp_path / "heir")))
+    try:
+        await run(store)
+    finally:
+        os.kill(int((tmp_path / "heir").read_text()), 9)
+    (job,) = await store.jobs(ids)
+    assert (job.state, job.crashes) == (JobState.RETRYING, 1)
+    assert "SIGKILL" in job.errors[0].message

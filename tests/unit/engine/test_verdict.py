@@ -266,6 +266,14 @@ def test_what_an_error_was_raised_from_says_when_to_come_back() -> None:
     assert handlers.delay_s == 3.0
 
 
+def test_that_no_process_would_start_is_not_the_jobs_doing() -> None:
+    policy = RetryPolicy.fixed(8.0, no_retry_on=(Exception,))
+    outcome = judge(raised=HandlerNotStarted("no more processes"), policy=policy)
+    assert isinstance(outcome, Retry)
+    assert outcome.delay_s == 8.0
+    assert isinstance(judge(raised=HandlerNotStarted("x"), of=lease(attempt=20), policy=policy), Dead)
+
+
 class _Half(RetryJob):
     def __init__(self) -> None:
         """Does not call ours."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 END_S: Final = 5.0
 """A process that is asked to end has this long, its lifespan included, before it is killed."""
+LAST_WORDS_S: Final = 0.5
+"""What a process has said before its death is waited for this long, should its socket not close with it."""
 
 
 class HandlerProcess:
@@ -36,6 +38,7 @@ class HandlerProcess:
         self.pid = process.pid
         self.jobs = 0
         """How many it has done."""
+        self._mourner = asyncio.create_task(self._mourn())
 
     @classmethod
     async def spawn(cls, app_ref: str) -> HandlerProcess:
@@ -96,6 +99,7 @@ class HandlerProcess:
 
     def kill(self) -> None:
         """Kill it now."""
+        self._mourner.cancel()
         self._writer.close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
@@ -109,6 +113,14 @@ class HandlerProcess:
         except TimeoutError:
             self.kill()
             await self.process.wait()
+        finally:
+            self._mourner.cancel()
+
+    async def _mourn(self) -> None:
+        """Close the connection after its death: what it has forked may hold the other end, and then nothing tells."""
+        await self.process.wait()
+        await asyncio.sleep(LAST_WORDS_S)
+        self._writer.close()
 
     async def _send(self, message: wire.ToHandler) -> None:
         try:

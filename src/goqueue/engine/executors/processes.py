@@ -91,8 +91,13 @@ class ProcessExecutor:
     async def _take(self, task: AnyTask, lease: Lease, claimed_at: float, *, alone: bool) -> HandlerProcess:
         """Return a process that has taken the job. One that died while it was idle was not this job's doing."""
         function = task.function
-        for _ in range(START_TRIES_MAX):
-            child = self._idle.pop() if self._idle and not alone else await self._spawn()
+        spawned = 0
+        while spawned < START_TRIES_MAX:  # those that died while they were idle, perhaps all of them, do not count
+            if self._idle and not alone:
+                child = self._idle.pop()
+            else:
+                spawned += 1
+                child = await self._spawn()
             self._all.add(child)
             since_claim_s = time.monotonic() - claimed_at
             try:
