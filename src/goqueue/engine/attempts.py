@@ -6,12 +6,13 @@ import asyncio
 import contextvars
 import functools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
 from goqueue.engine.journal import NullJournal
+from goqueue.engine.running import NO_SLOT
 from goqueue.engine.verdict import Stop, overdue
 from goqueue.tasks.context import Context, in_handler
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from goqueue.settings import WorkerSettings
     from goqueue.tasks.app import AnyTask
     from goqueue.tasks.context import ContextPort
+
+LATE_S: Final = 0.005
+"""Timers may ring a little early; then it would not be too late yet."""
 
 
 class Attempts:
@@ -68,6 +72,8 @@ class Attempts:
         else:
             work = self._run_in_thread(run)
         run.job = aio.start(self._loop, work, self._context.copy())
+        if run.slot == NO_SLOT and not run.decided:
+            self._limit_wait(run)
 
     def reaches(self, task: AnyTask) -> bool:
         """Tell whether a process of its own would find this task."""
@@ -186,18 +192,32 @@ class Attempts:
                 return False
         return True
 
+    def _limit_wait(self, run: Running) -> None:
+        """See to it that what still waits for a thread or process when its time is over waits no longer."""
+        bounds = [left_s for left_s in (run.lease.start_in_s, run.lease.deadline_in_s) if left_s is not None]
+        if bounds:
+            left_s = max(0.0, run.claimed_at + min(bounds) - time.monotonic())
+            run.timer = self._loop.call_later(left_s + LATE_S, self._too_late, run)
+
+    def _too_late(self, run: Running) -> None:
+        if not run.decided and run.slot == NO_SLOT and not self._may_start(run) and run.job is not None:
+            run.job.cancel()
+
     def _begin(self, run: Running) -> bool:
         """Note that its handler starts now in this process. False if it is too late for that."""
         lease = run.lease
         if (lease.start_in_s is not None or lease.deadline_in_s is not None) and not self._may_start(run):
             return False
         run.slot = self._note_start(lease)
-        if lease.timeout_s is not None or lease.deadline_in_s is not None:
+        if lease.timeout_s is not None or lease.deadline_in_s is not None or run.timer is not None:
             self._start_timer(run)
         return True
 
     def _start_timer(self, run: Running) -> None:
         lease = run.lease
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
         if lease.deadline_in_s is not None:
             left_s = max(0.0, run.claimed_at + lease.deadline_in_s - time.monotonic())
             if lease.timeout_s is None or left_s < lease.timeout_s:

@@ -17,7 +17,7 @@ from goqueue.engine.report import Reporter
 from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
-from goqueue.engine.verdict import COMPLETE, RELEASE, Stop, verdict
+from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop, verdict
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
 
@@ -118,8 +118,10 @@ class Runner:
         """How many more leases may be claimed."""
         settings = self._settings
         surplus = max(0, len(self.hung) - self._hung_max)  # with that many hung handlers, slots are not replaced
-        held = len(self.running) + self.waiting + surplus
-        return settings.concurrency + settings.prefetch_jobs - held
+        free = settings.concurrency - self.slots_taken - self.slots_wanted
+        apart = self._suspects.running + len(self._suspects.waiting)
+        # However many run alone or wait for that, they leave no slot empty.
+        return max(free, free + settings.prefetch_jobs - apart) - surplus
 
     @property
     def busy(self) -> bool:
@@ -183,7 +185,9 @@ class Runner:
             self._decide(lease, self._unknown.snooze(lease))
             return
         if lease.id in self.running:
-            self._give_up(self.running[lease.id])  # lost, then claimed again here before its handler had stopped
+            # Lost, then claimed again here before its handler had stopped.
+            self._interrupt(self.running[lease.id], Stop.HAND_BACK)
+            self._give_up(self.running.get(lease.id))
         run = self.running[lease.id] = Running(lease, task, claimed_at)
         if alone:
             run.alone = True
@@ -209,14 +213,19 @@ class Runner:
         if run.decided or run.stop is not Stop.NONE:
             return
         run.stop = stop
+        if run.slot == NO_SLOT and run.job is not None:
+            # It waits for a thread or a process: its handler has not started, and will not.
+            self._finish(run, None, asyncio.CancelledError())
+            run.job.cancel()
+            return
         if run.timer is not None:
             run.timer.cancel()
         run.timer = self._loop.call_later(self._settings.cancel_grace_s, self._give_up, run)
         self._attempts.tell(run)
 
-    def _give_up(self, run: Running) -> None:
+    def _give_up(self, run: Running | None) -> None:
         """Stop waiting for a handler that was told to stop and goes on. Its slot is free, its outcome is decided."""
-        if run.decided:
+        if run is None or run.decided:
             return
         told = {"job_id": run.lease.id, "kind": run.lease.kind, "stop": run.stop.name.lower()}
         hung = f"still running {self._settings.cancel_grace_s:g} s after it was told to stop"
@@ -235,7 +244,10 @@ class Runner:
             self._crowded()
 
     def cancel(self, held: Iterable[Held]) -> None:
-        """Tell the handlers of these leases that somebody wants their jobs cancelled."""
+        """Tell the handlers of these leases that somebody wants their jobs cancelled. What waits does not start."""
+        held = list(held)
+        for lease in self._take_out({(one.ref.id, one.fence) for one in held}):
+            self._decide(lease, CANCELLED)
         for run in self._find(held):
             self._interrupt(run, Stop.CANCEL)
 
@@ -245,12 +257,19 @@ class Runner:
         if not held:
             return
         log.warning("lose", jobs=len(held), job_ids=[one.ref.id for one in held[:10]])
-        lost = {(one.ref.id, one.fence) for one in held}
-        self._waiting = deque(one for one in self._waiting if (one[0].id, one[0].fence) not in lost)
-        self._suspects.drop(lost)
+        self._take_out({(one.ref.id, one.fence) for one in held})
         for run in self._find(held):
             self._interrupt(run, Stop.HAND_BACK)
         self._take_turn_soon()
+
+    def _take_out(self, keys: set[tuple[str, int]]) -> list[Lease]:
+        """Take those with these ids and fences out of what waits for a slot, and return them."""
+        queues = (*self._waiting, *self._suspects.waiting)
+        found = [lease for lease, _ in queues if (lease.id, lease.fence) in keys]
+        if found:
+            self._waiting = deque(one for one in self._waiting if (one[0].id, one[0].fence) not in keys)
+            self._suspects.drop(keys)
+        return found
 
     def _find(self, held: Iterable[Held]) -> list[Running]:
         """Since the beat was sent, a job may have ended here and been claimed again: the fence tells."""
@@ -265,8 +284,12 @@ class Runner:
         self._waiting.clear()
         for lease in leases:
             self._hand_back(lease)
+        # Those in slots that wait for a thread or a process have not started either.
+        queued = [run for run in self.running.values() if run.slot == NO_SLOT]
+        for run in queued:
+            self._interrupt(run, Stop.HAND_BACK)
         self._take_turn_soon()
-        return len(leases)
+        return len(leases) + len(queued)
 
     def hand_back_last(self, count: int) -> int:
         """Give back up to ``count`` of those that would start last, and tell how many."""

@@ -46,6 +46,7 @@ class Encoder(Protocol):
 
 COMPLETE: Final = Complete()
 RELEASE: Final = Release()
+CANCELLED: Final = Cancel("cancelled on request")
 
 
 def verdict(
@@ -73,7 +74,7 @@ def verdict(
         elif stop is Stop.DEADLINE:
             return _past_deadline("its total deadline (deadline_s) came while it ran", raised)
         elif raised is not None and not isinstance(raised, SnoozeJob | RetryJob | CancelJob | DeadJob):
-            return Cancel("cancelled on request") if stop is Stop.CANCEL else RELEASE
+            return CANCELLED if stop is Stop.CANCEL else RELEASE
     if raised is None:
         try:
             result = task.encode_result(returned)

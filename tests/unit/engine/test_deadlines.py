@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -227,3 +228,25 @@ async def test_the_journal_knows_who_has_started_here(store: FaultyStore, app: G
         await store.until(lambda: sum(type(s.outcome) is Complete for s in store.settled) >= 2)
     assert journal.open == {}
     assert sorted(set(journal.kinds)) == ["fail", "hold", "plain"]
+
+
+@pytest.mark.parametrize("limit", ["schedule_to_start_s", "deadline_s"])
+async def test_a_limit_ends_what_waits_for_a_thread_when_it_comes(app: GoQueue, limit: str) -> None:
+    """Not only when a thread becomes free, which may be hours later; and what starts in time is let be."""
+    store, end, begun = FaultyStore(), threading.Event(), []
+
+    @app.task
+    def wait(number: int) -> None:
+        begun.append(number)
+        end.wait(DEADLINE_S)
+
+    ids = await store.enqueue(wait.job(0).options(**{limit: 30.0}))  # type: ignore[arg-type] # a limit is a float
+    ids += await store.enqueue(wait.job(1).options(**{limit: 0.3}))  # type: ignore[arg-type] # as above
+    async with working(Worker(app, store, quick(concurrency=2, threads=1))):
+        await store.until(lambda: len(store.settled) == 1)
+        (dead,) = await store.jobs(ids[1:])
+        assert (dead.state, dead.reason) == (JobState.DEAD, "deadline" if limit == "deadline_s" else "expired")
+        end.set()
+        await store.until(lambda: len(store.settled) == 2)
+    assert begun == [0]
+    assert [job.state for job in await store.jobs(ids[:1])] == [JobState.COMPLETED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from goqueue.model.outcome import Complete, Release
 from goqueue.model.query import CancelJobs, Selection
 from goqueue.model.state import JobState
 from goqueue.tasks.app import GoQueue
+from goqueue.tasks.context import Context
 from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, quick
 
 if TYPE_CHECKING:
@@ -120,6 +122,57 @@ async def test_what_waits_for_a_slot_or_a_thread_has_not_started(store: FaultySt
         await store.until(lambda: len(store.leases) >= 6)
         assert set(page.started()) == {(id, 1) for id in ids[:2]}
         latch.end.set()
+
+
+async def test_what_waits_for_a_thread_is_handed_back_at_once_by_a_stop(store: FaultyStore, app: GoQueue) -> None:
+    """FAULTS 10: it has a slot, but has not started, and must not start while what runs is waited for."""
+    begun: list[str] = []
+    end = threading.Event()
+
+    @app.task
+    def wait(ctx: Context[object]) -> None:
+        begun.append(ctx.job_id)
+        end.wait(DEADLINE_S)
+
+    ids = await store.enqueue(*(wait.job() for _ in range(5)))
+    worker = Worker(app, store, quick(concurrency=5, threads=1, beat_s=0.1, lease_s=3.0))
+    running = asyncio.create_task(worker.run())
+    await store.until(lambda: len(store.leases) == 5 and bool(begun))
+    worker.stop()
+    await store.until(lambda: len(store.settled) == 4)
+    assert {type(one.outcome) for one in store.settled} == {Release}
+    assert not running.done()
+    end.set()
+    await asyncio.wait_for(running, DEADLINE_S)
+    assert begun == ids[:1]
+    jobs = await store.jobs(ids)
+    assert [job.state for job in jobs] == [JobState.COMPLETED] + [JobState.READY] * 4
+    assert [job.attempt for job in jobs] == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("threads", [1, 4], ids=["for a thread", "for a slot"])
+async def test_a_job_that_is_cancelled_while_it_waits_does_not_start(
+    store: FaultyStore, app: GoQueue, threads: int
+) -> None:
+    begun: list[str] = []
+    end = threading.Event()
+
+    @app.task
+    def wait(ctx: Context[object]) -> None:
+        begun.append(ctx.job_id)
+        end.wait(DEADLINE_S)
+
+    ids = await store.enqueue(wait.job(), wait.job())
+    concurrency = 2 if threads == 1 else 1
+    worker = Worker(app, store, quick(concurrency=concurrency, prefetch=1, threads=threads, beat_s=0.1, lease_s=3.0))
+    async with working(worker):
+        await store.until(lambda: len(store.leases) == 2 and bool(begun))
+        await store.memory.change(Selection("default", (ids[1],)), CancelJobs())
+        await store.until(lambda: len(store.settled) == 1)
+        end.set()
+        await store.until(lambda: len(store.settled) == 2)
+    assert begun == ids[:1]
+    assert [job.state for job in await store.jobs(ids)] == [JobState.COMPLETED, JobState.CANCELLED]
 
 
 # -- beats out of turn ----------------------------------------------------------------------------
@@ -224,6 +277,13 @@ async def test_jobs_that_run_alone_take_no_room_from_the_slots(store: FaultyStor
         assert fetcher._room() == 4
         fetcher._prefetch.allowed = 4
         assert fetcher._room() == 6
+        runner._suspects.running += 7
+        for number in range(2, 9):
+            runner.running[f"alone {number}"] = Running(cast("Lease", None), cast("AnyTask", None), 0.0)
+        assert fetcher._room() == 4  # what the slots need
+        runner._suspects.running -= 7
+        for number in range(2, 9):
+            del runner.running[f"alone {number}"]
         for number in range(2):
             del runner.running[f"alone {number}"]
         runner._suspects.running -= 2
