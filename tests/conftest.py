@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from goqueue.cli.dev.embedded import EmbeddedPostgres
-from tests.support.database import make_template, running_server, temporary_database
+from tests.support.database import make_template, session_server, temporary_database
 
 SEED_OPTION = "hypothesis_seed"
 
@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("goqueue")
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """A running server, not durable; GOQUEUE_TEST_PG_BIN chooses another version."""
-    with running_server() as server:
+    with session_server() as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import inspect
 import os
@@ -11,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import psycopg
@@ -22,6 +24,9 @@ from tests.support.pgbouncer import PgBouncer, temporary_pgbouncer
 TEMPLATE = "goqueue_template"
 POOLED = os.environ.get("GOQUEUE_TEST_PGBOUNCER", "") not in ("", "0")
 """Whether tests get their databases by way of a PgBouncer in transaction mode (a step of `make check`)."""
+
+HANDED_OVER = os.environ.get("GOQUEUE_TEST_SERVER") or None
+"""Folder of a server that runs already and is shared with other sessions."""
 
 _POOLERS: dict[int, PgBouncer] = {}
 """The poolers in front of servers that run, by the servers' identity."""
@@ -56,6 +61,17 @@ def running_server() -> Iterator[EmbeddedPostgres]:
         EmbeddedPostgres(folder / "server", bin_dir=bin_dir(), durable=False) as server,
         pooled(server),
     ):
+        yield server
+
+
+@contextmanager
+def session_server() -> Iterator[EmbeddedPostgres]:
+    """The server of a session: one that another process has handed over (scripts/mutation), or one of its own."""
+    if HANDED_OVER is None:
+        with running_server() as server:
+            yield server
+        return
+    with EmbeddedPostgres(HANDED_OVER, bin_dir=bin_dir(), durable=False) as server:
         yield server
 
 
@@ -95,10 +111,31 @@ def prepare_template(url: str) -> None:
 
 def make_template(server: EmbeddedPostgres) -> str:
     """Make the template once for a session; its name."""
+    if HANDED_OVER is not None:
+        return _make_shared_template(server)
     with _administrator(server) as connection:
         connection.execute(_statement("CREATE DATABASE {}", TEMPLATE))
     prepare_template(server.url_for(TEMPLATE))
     return TEMPLATE
+
+
+def _make_shared_template(server: EmbeddedPostgres) -> str:
+    """Make the template of this schema unless another session on this server has; its name.
+
+    Nobody connects to it once it has its name: a database can only be copied while nobody does.
+    """
+    scripts = sorted((files("goqueue.store.postgres") / "migrations").iterdir(), key=lambda script: script.name)
+    schema = hashlib.sha256(b"".join(script.read_bytes() for script in scripts if script.name.endswith(".sql")))
+    name = f"{TEMPLATE}_{schema.hexdigest()[:12]}"
+    with _administrator(server) as connection:
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])
+        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+            unfinished = f"{name}_unfinished"
+            connection.execute(_statement("DROP DATABASE IF EXISTS {} WITH (FORCE)", unfinished))
+            connection.execute(_statement("CREATE DATABASE {}", unfinished))
+            prepare_template(server.url_for(unfinished))
+            connection.execute(_statement("ALTER DATABASE {} RENAME TO {}", unfinished, name))
+    return name
 
 
 @contextmanager
