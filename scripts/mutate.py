@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from scripts.mutation.guards import GUARDS
-from scripts.mutation.run import Result, Verdict, control, copied_package, try_guard
+from scripts.mutation.run import AT_A_TIME, Result, Verdict, control, copied_package, try_guard
 from tests.support.database import running_server
 
-AT_A_TIME: Final = 2
 WIDTH: Final = 62
 
 

@@ -21,15 +21,21 @@ CLAIMING: Final = (
         "jobs of the tenant",
         "j.tenant = $3::text AND j.queue = u.queue",
         "j.queue = u.queue",
-        "each_others",
+        "tenants_own_jobs",
+        GUARDS,
     ),
-    Guard("parts/claim.sql", "jobs of the queue", "j.queue = u.queue AND ", "", "not_wanted or wanted_order"),
+    Guard("parts/claim.sql", "jobs of the queue", "j.queue = u.queue AND ", "", "tenants_own_jobs", GUARDS),
     Guard("parts/claim.sql", "priorities one after the other", " AND j.priority = u.priority", "", "lower_priority"),
     Guard(
         "parts/claim.sql", "jobs of the group", " AND j.group_key = u.group_key", "", "groups_in_their_lanes", GUARDS
     ),
     Guard(
-        "parts/claim.sql", "jobs that are due", "j.run_at <= (SELECT now FROM clock) AND (j", "(j", "before_it_is_due"
+        "parts/claim.sql",
+        "jobs that are due",
+        "j.run_at <= (SELECT now FROM clock) AND (j",
+        "(j",
+        "due_and_earliest",
+        GUARDS,
     ),
     equivalent(
         "parts/claim.sql",
@@ -41,7 +47,8 @@ CLAIMING: Final = (
         "the earliest due first",
         "        ORDER BY j.run_at, j.id\n",
         "        ORDER BY j.run_at DESC, j.id DESC\n",
-        "earliest_due",
+        "due_and_earliest",
+        GUARDS,
     ),
     Guard(
         "parts/claim.sql",
@@ -99,7 +106,7 @@ CLAIMING: Final = (
         "paused queues give nothing",
         "\n      AND NOT u.queue = ANY (ARRAY(SELECT p.queue FROM goqueue.queue_pause AS p WHERE p.tenant = $3::text))",
         "",
-        "pause_comes_after_the_look",
+        "pause_that_comes_after",
         GUARDS,
     ),
     Guard(
@@ -153,7 +160,7 @@ CLAIMING: Final = (
         "held_while_its_job or meets_a_holder",
     ),
     Guard(
-        _FREE, "a start frees its own key only", " AND k.job_id = $4", "", "its_next_starts or takes_it_again", LIMITS
+        _FREE, "a start frees its own key only", " AND k.job_id = $4", "", "retry_of_a_job_that_lost_its_key", LIMITS
     ),
     equivalent(
         _FREE, "tenant, queue and key", "a job has one key row at most, found by its id; they lead to the index"

@@ -105,8 +105,8 @@ LEASING: Final = (
     Guard(
         "enqueue_by.sql",
         "not under an expired lease",
-        "\n  AND w.expires_at > (SELECT coalesce($1::timestamptz, clock_timestamp()))",
-        "",
+        "w.expires_at > (SELECT",
+        "'infinity' > (SELECT",
         "expired_lease_enqueues",
     ),
     Guard(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,8 @@ from typing import Final
 
 from scripts.mutation.guard import EVERYTHING, PACKAGE, ROOT, Guard
 
+AT_A_TIME: Final = 2
+"""Runs of tests side by side."""
 TEST_S: Final = 30
 """A test that takes longer has failed: it waits for a row that the guard would have passed over."""
 NAMED_S: Final = 180
@@ -105,10 +108,13 @@ def try_guard(guard: Guard, snapshot: Path, server: Path, *, everything: bool = 
 
 def control(guards: list[Guard], snapshot: Path, server: Path) -> str:
     """Run the tests that these guards name against the package as it is; return what failed, empty if nothing did."""
-    for at in EVERYTHING:
+
+    def run(at: str) -> str:
         names = sorted({g.tests for g in guards if g.at == at and g.tests})
-        if names:
-            code, output = run_tests(snapshot, server, (at,), " or ".join(f"({n})" for n in names), EVERYTHING_S)
-            if code != 0:
-                return f"the package as it is does not pass {at}:\n{output}"
-    return ""
+        if not names:
+            return ""
+        code, output = run_tests(snapshot, server, (at,), " or ".join(f"({n})" for n in names), EVERYTHING_S)
+        return f"the package as it is does not pass {at}:\n{output}" if code else ""
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return "\n".join(filter(None, pool.map(run, EVERYTHING)))

@@ -75,7 +75,9 @@ CLAIM: Final = (
         "crash_is_counted",
     ),
     Guard("claim.sql", "only final jobs leave", " AND h.final = 1", "", "retry_waits or release_spends"),
-    Guard("claim.sql", "final jobs do not wait", " AND h.final = 0", "", "complete_keeps or repeated_outcome"),
+    equivalent(
+        "claim.sql", "h.final = 0", "the job was deleted first, by this very statement: there is nothing to update"
+    ),
     Guard(
         "claim.sql", "a waiting job has no worker", "SET state = 0, worker_id = NULL,", "SET state = 0,", "retry_waits"
     ),
@@ -107,6 +109,7 @@ CLAIM: Final = (
         "make_interval(secs => j.schedule_to_start_s)),\n",
         "",
         "every_way_back",
+        GUARDS,
     ),
     Guard(
         "claim.sql",
@@ -185,12 +188,10 @@ ENDS: Final = (
         "k.key = g.key\n      AND (g.flags",
         "a_key_that_it_lost or no_end_of_the_started",
     ),
-    Guard(
+    equivalent(
         "parts/finish.sql",
         "a key that is held on is not freed",
-        "(g.flags & (1 << g.ended) = 0 OR g.expires_on IS NULL AND g.key_window_s IS NULL)",
-        "true",
-        "final_states_go_on",
+        "it was written first, by `still`: a row that its own statement has written is not deleted by it",
     ),
     Guard(
         "parts/finish.sql",
@@ -207,10 +208,19 @@ ENDS: Final = (
         "holds_on_only_its_own",
         GUARDS,
     ),
-    equivalent(
+    Guard(
         "parts/finish.sql",
         "a key is held on in the states that the job named",
-        "in the others this statement deletes the row; of two writes to a row the first one, the deletion, is done",
+        "g.flags & (1 << g.ended) <> 0 AND (g",
+        "(g",
+        "completion_frees_the_key",
+    ),
+    Guard(
+        "parts/finish.sql",
+        "a key is held on while there is a trace or a window",
+        " AND (g.expires_on IS NOT NULL OR g.key_window_s IS NOT NULL)",
+        "",
+        "retention_0_frees_keys",
     ),
     equivalent(
         "parts/finish.sql",
@@ -288,12 +298,8 @@ CHECK: Final = (
         "j.id = o.id AND j.state + 0 = 1",
         "old_fence",
     ),
-    Guard(
-        "settle_check.sql",
-        "busy: still running",
-        "j.id = o.id AND j.fence = o.fence AND j.state + 0 = 1",
-        "j.id = o.id AND j.fence = o.fence",
-        "repeated_outcome or manual_retry_does_not_make",
+    equivalent(
+        "settle_check.sql", "busy: j.state + 0 = 1", "it is looked at only if the job is not decided: then it runs"
     ),
 )
 

@@ -7,8 +7,9 @@ from typing import Final
 from scripts.mutation.guard import CONCURRENCY, GUARDS, LIMITS, REVIEWED, Guard, equivalent
 
 _TERM: Final = " AND (SELECT present FROM term)"
-_ONE: Final = " AND ($6::uuid IS NULL OR j.id = $6::uuid)"
-_LIMIT: Final = "    LIMIT $2::int4\n"
+_ONE: Final = "OR j.id = $6::uuid"
+_LIMIT: Final = "LIMIT $2::int4"
+_MORE: Final = "LIMIT $2::int4 + 1000"
 _LOCKED_ALREADY: Final = "the rows were locked while they ran, by the same statement"
 _CRASHES: Final = "(j.crashes + 1 >= j.max_crashes OR j.attempt >= j.max_attempts)"
 
@@ -45,7 +46,7 @@ ORPHANS: Final = (
         "worker_that_is_beating",
         GUARDS,
     ),
-    Guard("sweep_orphans.sql", "one by one when one is bad", _ONE, "", "one_bad_orphan", REVIEWED),
+    Guard("sweep_orphans.sql", "one by one when one is bad", _ONE, "OR true", "one_bad_orphan", REVIEWED),
     Guard(
         "sweep_orphans.sql",
         "jobs of the expired worker",
@@ -73,8 +74,8 @@ ORPHANS: Final = (
         "locked_row",
         CONCURRENCY,
     ),
-    Guard("sweep_orphans_full.sql", "running jobs only", "j.state = 1 AND ", "", "waiting_job_is_no_orphan", GUARDS),
-    Guard("sweep_orphans_full.sql", "one by one when one is bad", _ONE, "", "full_sweep_goes_on", GUARDS),
+    Guard("sweep_orphans_full.sql", "running jobs only", "j.state = 1 AND ", "", "waiting_jobs_hide", GUARDS),
+    Guard("sweep_orphans_full.sql", "one by one when one is bad", _ONE, "OR true", "full_sweep_goes_on", GUARDS),
     Guard("sweep_orphans_full.sql", "under the present term", _TERM, "", "successor or lapsed"),
     Guard(
         "sweep_orphans_full.sql",
@@ -83,7 +84,7 @@ ORPHANS: Final = (
         "",
         "without_a_row",
     ),
-    Guard("sweep_orphans_full.sql", "no more than the limit", _LIMIT, "", "sweeps_keep_to_their_limit", GUARDS),
+    Guard("sweep_orphans_full.sql", "no more than the limit", _LIMIT, _MORE, "sweeps_keep_to_their_limit", GUARDS),
     Guard(
         "sweep_orphans_full.sql", "pass over locked jobs", "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "locked_rows", GUARDS
     ),
@@ -115,8 +116,16 @@ ORPHANS: Final = (
         "",
         "a_crash_on_the_last_attempt_is",
     ),
-    equivalent("parts/take_back.sql", "j.state + 0 = 1, twice", _LOCKED_ALREADY),
-    Guard("parts/take_back.sql", "only final jobs leave", " AND h.ended <> 0", "", "due_again_after"),
+    equivalent(
+        "parts/take_back.sql",
+        "j.state + 0 = 1, twice",
+        "the rows were locked while they ran, by the same statement; a second look, should a sweep forget the first",
+    ),
+    equivalent(
+        "parts/take_back.sql",
+        "gone: h.ended <> 0",
+        "`again` comes first: a row that its own statement has written is not deleted by it",
+    ),
     Guard("parts/take_back.sql", "final jobs do not wait", " AND h.ended = 0", "", "a_crash_on_the_last_attempt_is"),
     Guard(
         "parts/take_back.sql",
@@ -169,6 +178,7 @@ ORPHANS: Final = (
         "+ make_interval(secs => j.schedule_to_start_s))",
         "",
         "every_way_back",
+        GUARDS,
     ),
     equivalent(
         "orphans.sql",
@@ -179,16 +189,17 @@ ORPHANS: Final = (
 
 EXPIRED: Final = (
     Guard("sweep_expired.sql", "running jobs are their worker's", " AND j.state <> 1", "", "left_to_their_workers"),
-    Guard("sweep_expired.sql", "one by one when one is bad", _ONE, "", "bad_job_does_not_stop", LIMITS),
+    Guard("sweep_expired.sql", "one by one when one is bad", _ONE, "OR true", "bad_job_does_not_stop", LIMITS),
     Guard("sweep_expired.sql", "under the present term", _TERM, "", "successor or lapsed"),
-    Guard("sweep_expired.sql", "no more than the limit", _LIMIT, "", "expiry_sweep_takes_no_more"),
+    Guard("sweep_expired.sql", "no more than the limit", _LIMIT, _MORE, "expiry_sweep_takes_no_more"),
     Guard("sweep_expired.sql", "pass over locked jobs", "OF j SKIP LOCKED", "OF j", "locked_rows", GUARDS),
     Guard(
         "sweep_expired.sql",
         "only what has passed its limits",
         "j.expire_at <= (SELECT now FROM clock) AND j.state",
         "j.state",
-        "never_expire or time_to_start_anew or by_hand",
+        "looks_only_at",
+        GUARDS,
     ),
     Guard(
         "sweep_expired.sql",
@@ -198,13 +209,7 @@ EXPIRED: Final = (
         "set_right",
         LIMITS,
     ),
-    Guard(
-        "sweep_expired.sql",
-        "what is dead is not set right",
-        " AND h.reason IS NULL\n",
-        "\n",
-        "not_started_in_time or expir",
-    ),
+    equivalent("sweep_expired.sql", "mended: h.reason IS NULL", "the job was deleted first, by this very statement"),
     Guard(
         "sweep_expired.sql",
         "the deadline is looked at first",
@@ -215,7 +220,8 @@ EXPIRED: Final = (
     Guard(
         "sweep_expired.sql",
         "schedule_to_start_s is looked at",
-        "            WHEN j.state = 0 AND j.run_at + make_interval(secs => j.schedule_to_start_s) <= clock.now THEN 'expired'\n",
+        "            WHEN j.state = 0 AND j.run_at + make_interval(secs => j.schedule_to_start_s) <= clock.now "
+        "THEN 'expired'\n",
         "",
         "not_started_in_time",
     ),
@@ -260,7 +266,7 @@ UPKEEP: Final = (
         "",
         "kept_while_it_holds",
     ),
-    Guard("sweep_workers.sql", "no more than the limit", _LIMIT, "", "sweeps_keep_to_their_limit", GUARDS),
+    Guard("sweep_workers.sql", "no more than the limit", _LIMIT, _MORE, "sweeps_keep_to_their_limit", GUARDS),
     Guard(
         "sweep_workers.sql", "pass over locked workers", "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "locked_rows", GUARDS
     ),
@@ -269,7 +275,8 @@ UPKEEP: Final = (
         "records live their time",
         "WHERE expires_at <= (SELECT now FROM clock) AND (SELECT present",
         "WHERE expires_at IS NOT NULL AND (SELECT present",
-        "only_records_whose_time",
+        "held_their_time",
+        GUARDS,
     ),
     Guard(
         "sweep_records.sql",
@@ -291,14 +298,14 @@ UPKEEP: Final = (
         "keys under the present term",
         "until <= (SELECT now FROM clock) AND (SELECT present FROM term)",
         "until <= (SELECT now FROM clock)",
-        "keys_go_under_the_present_term",
+        "go_under_the_present_term",
         GUARDS,
     ),
     Guard(
         "sweep_records.sql",
         "no more than the limit",
-        " LIMIT $2::int4 FOR",
-        " FOR",
+        _LIMIT,
+        _MORE,
         "sweeps_keep_to_their_limit",
         GUARDS,
         2,
@@ -307,13 +314,13 @@ UPKEEP: Final = (
         "sweep_records.sql", "pass over locked rows", "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "locked_rows", GUARDS, 2
     ),
     Guard("parts/term.sql", "of this office", "l.name = $2::text AND ", "", "another_office"),
-    Guard("parts/term.sql", "of this holder", "l.holder = $3::text AND ", "", "another_office"),
-    Guard("parts/term.sql", "with this number", " AND l.term = $4::int8", "", "lapsed or old_one_is_not"),
+    Guard("parts/term.sql", "of this holder", "l.holder = $3::text", "$3::text IS NOT NULL", "another_office"),
+    Guard("parts/term.sql", "with this number", "l.term = $4::int8", "$4::int8 > 0", "lapsed or old_one_is_not"),
     Guard(
         "parts/term.sql",
         "that has not lapsed",
-        "\n      AND l.expires_at > coalesce($1::timestamptz, clock_timestamp())",
-        "",
+        "l.expires_at > coalesce(",
+        "'infinity' > coalesce(",
         "that_has_lapsed_is_refused or resigned",
     ),
     Guard("parts/term.sql", "or of nobody", "$2::text IS NULL OR ", "", "anybodys"),

@@ -94,6 +94,21 @@ async def test_an_outcome_on_the_last_attempt_is_as_it_says(make_store: MakeStor
     assert await state(store, lease.id) is JobState.RETRYING
 
 
+async def test_every_way_back_to_waiting_sets_the_instant_of_expiry(make_store: MakeStore, database_url: str) -> None:
+    """A sweep would set it right: but it should have nothing to set right."""
+    store = await make_store(crash_delay_s=50.0)
+    worker_id = await register(store)
+    await store.enqueue([job(schedule_to_start_s=100.0) for _ in range(2)])
+    back, _orphan = await claim(store, worker_id)
+    await store.settle([outcome(back, Retry(50.0, FAILED))])
+    await store.extend(Beat(worker=WorkerInfo(id=worker_id), ttl_s=0))
+    assert (await store.sweep(Duty.ORPHANS, 100)).count == 1
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        asked = "SELECT extract(epoch FROM expire_at - run_at)::float8 FROM goqueue.job"
+        rows = await (await connection.execute(asked)).fetchall()
+    assert rows == [(100.0,), (100.0,)]
+
+
 async def test_a_job_holds_on_only_its_own_key(make_store: MakeStore, database_url: str) -> None:
     """A started job that would hold its key when it is final has lost it to another one."""
     store = await make_store()
@@ -219,10 +234,20 @@ async def test_a_sweep_keeps_to_its_limit_over_workers(make_store: MakeStore) ->
     assert [(await store.sweep(Duty.ORPHANS, 3)).count for _ in range(3)] == [3, 1, 0]
 
 
-async def test_a_waiting_job_is_no_orphan_of_a_missing_worker(make_store: MakeStore) -> None:
+async def test_waiting_jobs_hide_no_orphan_of_a_missing_worker(make_store: MakeStore, database_url: str) -> None:
     store = await make_store()
-    await store.enqueue([job()])
-    assert (await store.sweep(Duty.ORPHANS_FULL, 100)).count == 0
+    await store.enqueue([job(delay_s=3600.0) for _ in range(5)])
+    await run(store, await register(store))
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        await connection.execute("DELETE FROM goqueue.worker")
+    assert (await store.sweep(Duty.ORPHANS_FULL, 2)).count == 1
+
+
+async def test_an_expiry_sweep_looks_only_at_what_has_expired(make_store: MakeStore) -> None:
+    store = await make_store()
+    await store.enqueue([job(deadline_s=3600.0) for _ in range(3)])
+    swept = await store.sweep(Duty.EXPIRED, 2)
+    assert (swept.count, swept.more) == (0, False)
 
 
 async def test_a_full_sweep_goes_on_without_a_bad_job(make_store: MakeStore, database_url: str) -> None:
@@ -304,7 +329,9 @@ async def test_sweeps_keep_the_last_errors_only(make_store: MakeStore) -> None:
         store.time_travel(7200)
 
 
-async def test_keys_are_held_their_time_and_go_under_the_present_term(make_store: MakeStore, database_url: str) -> None:
+async def test_keys_and_records_are_held_their_time_and_go_under_the_present_term(
+    make_store: MakeStore, database_url: str
+) -> None:
     store = await make_store()
     unique = Unique(key="k", final_states=(JobState.COMPLETED,), window_s=600.0)
     await store.settle([done(await run(store, await register(store), unique=unique))])
@@ -313,8 +340,10 @@ async def test_keys_are_held_their_time_and_go_under_the_present_term(make_store
         async with await psycopg.AsyncConnection.connect(database_url) as connection:
             return (await connection.execute("SELECT FROM goqueue.job_key")).rowcount
 
+    await store.write("r", b"1", 0, ttl_s=600.0)
     await store.sweep(Duty.HISTORY, 100)
     assert await held() == 1
+    assert await store.read("r") is not None
     store.time_travel(700)
     old = await store.elect("upkeep", "a", 60)
     await store.elect("upkeep", "a", 0)
@@ -344,6 +373,25 @@ async def test_a_claim_takes_groups_in_their_lanes(make_store: MakeStore) -> Non
     await store.enqueue(first)
     assert [lease.id for lease in await claim(store, worker_id, 2)] == [j.id for j in first]
     assert [lease.id for lease in await claim(store, worker_id, 2)] == [j.id for j in second]
+
+
+async def test_a_tenants_own_jobs_of_the_wanted_queues_only(make_store: MakeStore) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    for tenant, queue in (("other", "default"), ("default", "aside"), ("default", "default")):
+        await store.enqueue([job(tenant=tenant, queue=queue) for _ in range(2)])
+    leases = await claim(store, worker_id)
+    assert [(lease.tenant, lease.queue) for lease in leases] == [("default", "default")] * 2
+
+
+async def test_a_claim_takes_what_is_due_and_earliest(make_store: MakeStore) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    jobs = [job(), job(), job(delay_s=3600.0)]
+    for one_job in jobs:
+        await store.enqueue([one_job])
+    assert [lease.id for lease in await claim(store, worker_id, 1)] == [jobs[0].id]
+    assert [lease.id for lease in await claim(store, worker_id, 10)] == [jobs[1].id]
 
 
 async def test_no_more_is_claimed_than_wanted_over_lanes(make_store: MakeStore) -> None:
