@@ -7,7 +7,7 @@ BOOT := $(shell for p in $(PYTHON) python3 python3.14 python3.13 python3.12 pyth
 	command -v "$$p" >/dev/null 2>&1 && "$$p" -c '' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test quick chaos model check demo bench lint types imports format generate lock clean
+.PHONY: help setup test quick chaos model mutate check demo bench lint types imports format generate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ chaos: setup ## the fault suite in full, under 30 minutes (GOQUEUE_CHAOS_SEED=..
 
 model: setup ## the formal model of a lease, searched whole; variants that lack a guard must fail (needs spin and cc)
 	@$(PY) -m scripts.model
+
+mutate: setup ## drop each guard of the SQL that writes: a test must miss it, under 10 minutes (M="sweep" chooses)
+	@$(PY) -m scripts.mutate $(M)
 
 check: setup ## what CI runs: lint, types, imports, drift, tests, PostgreSQL 15, PgBouncer
 	@$(PY) -m scripts.check
