@@ -88,7 +88,7 @@ def try_guard(guard: Guard, snapshot: Path, server: Path, *, everything: bool = 
     if guard.equivalent:
         return Result(guard, Verdict.EQUIVALENT, guard.equivalent)
     started = time.monotonic()
-    runs = [((guard.at,), guard.tests, NAMED_S)] if guard.tests else []
+    runs: list[tuple[tuple[str, ...], str, int]] = [((guard.at,), guard.tests, NAMED_S)] if guard.tests else []
     if everything:
         runs.append((EVERYTHING, "", EVERYTHING_S))
     with copied_package(snapshot / "goqueue") as copy:

@@ -47,7 +47,7 @@ async def run(store: PostgresStore, worker_id: str, **options: Any) -> Lease:
 
 async def state(store: PostgresStore, id: str) -> JobState | None:
     (record,) = await store.get("default", [id])
-    return record and record.state
+    return None if record is None else record.state
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import time
 from typing import TYPE_CHECKING, Final
@@ -95,6 +96,7 @@ class Fetcher:
         self._poll: asyncio.TimerHandle | None = None
         self._alarm = Alarm(poll_max_s(settings), self.look_again, loop=asyncio.get_running_loop())
         self._available = True
+        self._lapsed_at = -math.inf
 
     @property
     def in_flight(self) -> int:
@@ -124,6 +126,11 @@ class Fetcher:
             taken = runner.slots_taken + runner.slots_wanted
             room = min(room, self._settings.concurrency + self._prefetch.allowed - taken)
         return min(room - self._asked, limits.CLAIM_MAX)
+
+    def lapse(self) -> None:
+        """Claim no more until `open` is set again: the lease is over, also for what a claim under way will bring."""
+        self.open = False
+        self._lapsed_at = time.monotonic()
 
     def look_again(self) -> None:
         """Claim although the last claim found nothing: a wake-up, or the poll interval."""
@@ -232,7 +239,10 @@ class Fetcher:
         found = len(claimed.leases)
         self._full = found >= room
         self._due = self._full or seen != self._signals_seen
-        if found:
+        if found and sent_at <= self._lapsed_at:
+            log.warning("hand_back", jobs=found, reason="the lease was over before the answer to their claim came")
+            self._runner.refuse(claimed.leases)
+        elif found:
             self._runner.add(claimed.leases, claimed_at=sent_at)
         if self.idle != (not self._due):
             self.idle = not self._due

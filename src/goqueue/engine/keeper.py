@@ -84,6 +84,8 @@ class Keeper:
         self._wish = asyncio.Event()
         self._at_once_s = BEAT_AT_ONCE_S
         self._urgent = False
+        self._one_at_a_time = asyncio.Lock()
+        self._left = False
         self._expiry: asyncio.TimerHandle | None = None
         self._strays: dict[tuple[str, int], frozenset[int]] = {}
         """Strays of the last beat, and the trips that were under way when each was first seen."""
@@ -155,11 +157,17 @@ class Keeper:
 
     async def beat(self) -> None:
         """Tell the store once that this worker lives and what it holds; act on what it answers."""
+        async with self._one_at_a_time:
+            await self._beat_once()
+
+    async def _beat_once(self) -> None:
         held = self._runner.held()
         beat = self._beat(held)
         # What is wanted from now on may be about something that this beat does not see any more.
         self._wanted_at, self._urgent = math.inf, False
         sent_at = self._begun_at = time.monotonic()
+        if self._left:
+            return
         beaten = await self._store.extend(beat)
         self.extend_to(sent_at, beat.ttl_s)
         self._runner.progress_sent(held)
@@ -168,10 +176,12 @@ class Keeper:
 
     async def leave(self) -> None:
         """Take leave: what the store still thinks is ours is an orphan at once."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-        await self._store.extend(Beat(worker=self._info, ttl_s=0.0, draining=True, tenant=self._tenant))
+        async with self._one_at_a_time:  # a beat that the leave overtakes would bring the worker's row back to life
+            self._left = True
+            if self._expiry is not None:
+                self._expiry.cancel()
+                self._expiry = None
+            await self._store.extend(Beat(worker=self._info, ttl_s=0.0, draining=True, tenant=self._tenant))
 
     def _beat(self, held: tuple[Held, ...]) -> Beat:
         return Beat(

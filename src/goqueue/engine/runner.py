@@ -113,6 +113,11 @@ class Runner:
                     self._waiting.append((lease, at))
         self._take_turn_soon()
 
+    def refuse(self, leases: Iterable[Lease]) -> None:
+        """Give these back at once."""
+        for lease in leases:
+            self._hand_back(lease)
+
     @property
     def room(self) -> int:
         """How many more leases may be claimed."""

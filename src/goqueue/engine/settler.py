@@ -65,6 +65,7 @@ class Settler:
         self._returning: set[tuple[str, int]] = set()
         self._ready: deque[Settlement] = deque()
         self._suspects: deque[Batch] = deque()
+        self._suspects_turn = True
         self._busy: dict[tuple[str, int], int] = {}
         self._away = 0
         self._flying: set[Batch] = set()
@@ -89,7 +90,9 @@ class Settler:
     def take(self) -> Batch:
         """Return the next outcomes to send, perhaps none; then `answered`, `put_back` or `refused` must follow."""
         ready = self._ready
-        if self._suspects:
+        # In turn: those on which the store fails again and again hold up neither the others nor the claims.
+        self._suspects_turn = not self._suspects_turn
+        if self._suspects and self._suspects_turn:
             batch = self._suspects.popleft()
         elif len(ready) <= self._batch:
             batch = Batch(list(ready))

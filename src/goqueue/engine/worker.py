@@ -257,7 +257,7 @@ class Worker:
         """The leases are over: stop working on them, and offer to hand back what the store may still think is ours."""
         parts = self._parts
         if parts is not None:
-            parts.fetcher.open = False
+            parts.fetcher.lapse()
             parts.runner.hand_back_waiting()
             parts.runner.hand_back_running()
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from goqueue.engine.worker import Worker, _end
 from goqueue.model.errors import InvalidInput, LeaseLost, PermissionDenied, SchemaTooNew, SerializationConflict
 from goqueue.model.job import NewJob
+from goqueue.model.lease import Beat, Beaten
 from goqueue.model.outcome import Answer, Complete, Dead, Release, Retry, Settlement, Snooze
 from goqueue.model.query import CancelJobs, Selection
 from goqueue.model.state import JobState
@@ -810,3 +811,81 @@ async def test_a_loop_that_swallows_a_cancellation_is_cancelled_again() -> None:
     await asyncio.sleep(0)
     await asyncio.wait_for(_end([loop]), DEADLINE_S)
     assert (loop.cancelled(), swallowed) == (True, 2)
+
+
+async def test_outcomes_on_which_the_store_always_fails_hold_up_no_others(store: FaultyStore, app: GoQueue) -> None:
+    @app.task
+    async def noop() -> None: ...
+
+    bad = set(await store.enqueue(*(noop.job() for _ in range(3))))
+    store.spoil = lambda one: RuntimeError("nobody knows why") if one.ref.id in bad else None
+    async with working(Worker(app, store, quick())) as running:
+        await store.until(lambda: len(store.leases) == 3)
+        ids = await store.enqueue(*(noop.job() for _ in range(5)))
+        await store.until(lambda: len(store.settled) == 5)
+        store.spoil = lambda _: None
+        await store.until(lambda: len(store.settled) == 8)
+        assert not running.done()
+    assert {job.state for job in await store.jobs([*bad, *ids])} == {JobState.COMPLETED}
+
+
+async def test_a_claim_that_is_answered_after_the_lease_is_over_starts_nothing(
+    store: FaultyStore, app: GoQueue
+) -> None:
+    begun: list[int] = []
+
+    @app.task
+    async def note() -> None:
+        begun.append(1)
+
+    worker = Worker(app, store, quick(beat_s=0.1, lease_s=0.5, lease_margin_s=0.1))
+    async with working(worker):
+        await store.until(lambda: len(store.beats) >= 1)
+        store.slow_answers.clear()
+        ids = await store.enqueue(note.job())
+        await store.until(lambda: len(store.leases) == 1)
+        store.extend_down = True
+        assert worker._parts is not None
+        valid_s = worker._parts.keeper.valid_until - time.monotonic()
+        await asyncio.sleep(valid_s + 0.1)
+        assert not worker._parts.fetcher.open
+        store.slow_answers.set()
+        await store.until(lambda: len(store.settled) == 1)
+        assert begun == []
+        assert type(store.settled[0].outcome) is Release
+        store.extend_down = False
+        await store.until(lambda: len(store.settled) == 2)
+    assert begun == [1]
+    (job,) = await store.jobs(ids)
+    assert (job.state, job.attempt) == (JobState.COMPLETED, 1)
+
+
+async def test_no_beat_reaches_the_store_after_the_leave(app: GoQueue) -> None:
+    """Whatever becomes of the one that is under way: it would show a worker that is gone as alive."""
+
+    class Slow(FaultyStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.on_its_way = asyncio.Event()
+
+        async def extend(self, beat: Beat) -> Beaten:
+            if beat.draining and beat.ttl_s:
+                self.on_its_way.set()
+                self.note()
+                await asyncio.sleep(0.1)  # on its way it cannot be called back any more
+            return await asyncio.shield(super().extend(beat))
+
+    slow, begun = Slow(), asyncio.Event()
+
+    @app.task
+    async def wait() -> None:
+        begun.set()
+        await slow.on_its_way.wait()
+
+    await slow.enqueue(wait.job())
+    worker = Worker(app, slow, quick())
+    async with working(worker) as running:
+        await asyncio.wait_for(begun.wait(), DEADLINE_S)
+        worker.stop()
+        await asyncio.wait_for(running, DEADLINE_S)
+    assert [(beat.draining, beat.ttl_s > 0) for beat in slow.beats[-2:]] == [(True, True), (True, False)]
