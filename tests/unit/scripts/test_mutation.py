@@ -46,13 +46,11 @@ def test_the_tests_that_a_guard_names_exist() -> None:
     names[EVERYTHING[0]] = [name for path in conformance for name in _tests(path)]
     for guard in DROPPED:
         for word in re.split(r" or ", guard.tests):
-            assert any(word in name for name in names[guard.at]), (
-                f"{guard.title}: there is no {word}"
-            )
+            assert any(word in name for name in names[guard.at]), f"{guard.title}: there is no {word}"
 
 
 def _tests(path: Path) -> list[str]:
-    functions = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     return [
         n.name for n in nodes if isinstance(n, ast.AsyncFunctionDef | ast.FunctionDef) and n.name.startswith("test_")
     ]
