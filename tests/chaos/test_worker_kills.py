@@ -14,7 +14,7 @@ from tests.support.processes import Process
 COMPLETED, DEAD = 3, 5
 SLACK = timedelta(seconds=10)
 """For a busy machine, in what is bounded by settings of a second or less."""
-SLOTS = 3
+SLOTS = 2
 
 
 def kill_all(chaos: Chaos, fleet: Process) -> None:

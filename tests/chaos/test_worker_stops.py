@@ -112,9 +112,9 @@ def test_10_graceful_restarts_under_load(chaos: Chaos) -> None:
 def test_06_a_job_for_tomorrow(chaos: Chaos) -> None:
     """Not claimed before its time, whatever leases and sweeps do meanwhile; once after it."""
     fleet = chaos.worker()
-    soon = chaos.enqueue_one("work", options={"delay_s": 2.0})
+    soon = chaos.enqueue_one("work", options={"delay_s": 1.0})
     tomorrow = chaos.enqueue_one("work", options={"delay_s": 86_400.0})
-    during = chaos.enqueue_one("work", ms=2_000)
+    during = chaos.enqueue_one("work", ms=1_500)
     chaos.settle(besides=[tomorrow])
     assert chaos.story(during) == ["enqueue", "claim", "complete"]
     assert chaos.story(tomorrow) == ["enqueue"]
