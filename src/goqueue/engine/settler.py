@@ -65,7 +65,7 @@ class Settler:
         self._returning: set[tuple[str, int]] = set()
         self._ready: deque[Settlement] = deque()
         self._suspects: deque[Batch] = deque()
-        self._suspects_turn = True
+        self._others_first = False
         self._busy: dict[tuple[str, int], int] = {}
         self._away = 0
         self._flying: set[Batch] = set()
@@ -90,9 +90,8 @@ class Settler:
     def take(self) -> Batch:
         """Return the next outcomes to send, perhaps none; then `answered`, `put_back` or `refused` must follow."""
         ready = self._ready
-        # In turn: those on which the store fails again and again hold up neither the others nor the claims.
-        self._suspects_turn = not self._suspects_turn
-        if self._suspects and self._suspects_turn:
+        others_first, self._others_first = self._others_first, False
+        if self._suspects and not others_first:
             batch = self._suspects.popleft()
         elif len(ready) <= self._batch:
             batch = Batch(list(ready))
@@ -170,6 +169,8 @@ class Settler:
     def apart(self, batch: Batch) -> None:
         """Keep outcomes on which the store failed nobody knows why: each alone from now on, in turn."""
         self._landed(batch)
+        # Those on which the store fails again and again hold up neither the others nor the claims.
+        self._others_first = batch.suspect >= 0
         suspect = max(0, batch.suspect)
         self._suspects.extend(Batch([settlement], suspect) for settlement in batch.outcomes)
 
