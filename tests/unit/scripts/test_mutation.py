@@ -52,7 +52,5 @@ def test_the_tests_that_a_guard_names_exist() -> None:
 def _tests(path: Path) -> list[str]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     return [
-        n.name
-        for n in functions
-        if isinstance(n, ast.AsyncFunctionDef | ast.FunctionDef) and n.name.startswith("test_")
+        n.name for n in nodes if isinstance(n, ast.AsyncFunctionDef | ast.FunctionDef) and n.name.startswith("test_")
     ]
