@@ -10,10 +10,11 @@ import sys
 
 import pytest
 
-from goqueue.engine.executors import wire
-from goqueue.engine.executors.process_child import Line
+from goqueue.engine.executors import process_child, wire
+from goqueue.engine.executors.home import Home
+from goqueue.engine.executors.process_child import Line, LinePort
 from goqueue.engine.worker import Worker
-from goqueue.model.errors import InvalidInput
+from goqueue.model.errors import InvalidInput, LeaseLost, StoreUnavailable
 from goqueue.model.state import JobState
 from goqueue.settings import StoreSettings
 from goqueue.store.memory.store import MemoryStore
@@ -72,3 +73,20 @@ async def test_it_is_a_failed_attempt(task: Task[[], None], type: str, message: 
     (job,) = await store.jobs(ids)
     assert (job.state, job.errors[0].type) == (JobState.RETRYING, type)
     assert message in job.errors[0].message
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        line = Line(theirs)
+        port = LinePort(line, Home(""))
+        monkeypatch.setattr(process_child, "REPLY_S", 0.05)
+        with pytest.raises(StoreUnavailable):
+            port._ask([])
+        line.replies.put(wire.EnqueueReply([], "LeaseLost", "to the first", number=1))
+        line.replies.put(wire.EnqueueReply([], "LeaseLost", "to the second", number=2))
+        with pytest.raises(LeaseLost, match="to the second"):
+            port._ask([])
+        line.replies.put(wire.EnqueueReply([], number=2))  # and none is no answer
+        with pytest.raises(StoreUnavailable):
+            port._ask([])

@@ -84,9 +84,9 @@ class HandlerProcess:
                     try:
                         answers = await port.enqueue(lease, message.jobs)
                     except GoQueueError as error:
-                        await self._send(wire.EnqueueReply([], type(error).__name__, str(error)))
+                        await self._send(wire.EnqueueReply([], type(error).__name__, str(error), message.number))
                     else:
-                        await self._send(wire.EnqueueReply(answers))
+                        await self._send(wire.EnqueueReply(answers, number=message.number))
                 case wire.Started():
                     raise HandlerDied("the process started a job that it was not given")
                 case _:

@@ -140,6 +140,7 @@ class LinePort:
         self._line = line
         self._home = home
         self._lock = threading.Lock()
+        self._asked = 0
         self.lease: Lease | None = None
         """Of the job that runs now. A thread or task that an earlier one has left behind must not speak for it."""
 
@@ -161,9 +162,14 @@ class LinePort:
 
     def _ask(self, jobs: list[NewJob[object]]) -> list[Enqueued]:
         with self._lock:
-            self._line.send(wire.Enqueue(jobs))
+            self._asked += 1
+            self._line.send(wire.Enqueue(jobs, self._asked))
+            until = time.monotonic() + REPLY_S
             try:
-                reply = self._line.replies.get(timeout=REPLY_S)
+                while (
+                    reply := self._line.replies.get(timeout=max(0.0, until - time.monotonic()))
+                ).number < self._asked:
+                    pass  # the answer to one that did not wait so long
             except queue.Empty:
                 raise StoreUnavailable("the worker did not answer an enqueue in time") from None
         if reply.error:

@@ -54,6 +54,7 @@ class EnqueueReply(msgspec.Struct, frozen=True, tag="enqueue_reply"):
     answers: list[Enqueued]
     error: str = ""
     message: str = ""
+    number: int = 0
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -70,6 +71,8 @@ class Enqueue(msgspec.Struct, frozen=True, tag="enqueue"):
     """The handler wants to store other jobs under its lease."""
 
     jobs: list[NewJob[object]]
+    number: int = 0
+    """Comes back with the answer: one that comes after it was waited for must not be taken for the next one's."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
