@@ -417,14 +417,21 @@ async def test_a_worker_that_never_beat_beside_one_that_did_gets_nothing(make_st
     assert await claim(store, new_id()) == []
 
 
+async def _claim_in(connection: psycopg.AsyncConnection[Any], worker_id: str, priority: int) -> int:
+    """Claim, in a transaction that stays open, from a lane that was looked up long ago; how many jobs were leased."""
+    lane = [["default"], [priority], [""], ["-infinity"], ["00000000-0000-0000-0000-000000000000"]]
+    cursor = psycopg.AsyncRawCursor(connection)
+    await cursor.execute(query("claim_only"), [None, worker_id, "default", *lane, 10])
+    return cursor.rowcount
+
+
 async def test_a_pause_waits_for_a_claim_in_flight(make_store: MakeStore, database_url: str) -> None:
     store = await make_store()
     worker_id = await register(store)
-    await store.enqueue([job()])
-    lanes = [["default"], [0], [""], ["-infinity"], ["00000000-0000-0000-0000-000000000000"]]
+    waiting = job()
+    await store.enqueue([waiting])
     async with await psycopg.AsyncConnection.connect(database_url) as other:
-        cursor = psycopg.AsyncRawCursor(other)
-        await cursor.execute(query("claim_only"), [None, worker_id, "default", *lanes, 10])
+        assert await _claim_in(other, worker_id, waiting.priority) == 1
         pausing = asyncio.create_task(store.pause("default", "default", paused=True))
         assert await waits(database_url, pausing, "relation"), "answered although a claim might still begin"
         await other.rollback()
@@ -434,10 +441,13 @@ async def test_a_pause_waits_for_a_claim_in_flight(make_store: MakeStore, databa
 async def test_a_pause_that_comes_after_the_look_at_the_lanes_counts(make_store: MakeStore, database_url: str) -> None:
     store = await make_store()
     worker_id = await register(store)
-    await store.enqueue([job()])
-    await store.pause("default", "default", paused=True)
-    lanes = [["default"], [0], [""], ["-infinity"], ["00000000-0000-0000-0000-000000000000"]]
-    assert await statement(database_url, "claim_only", [None, worker_id, "default", *lanes, 10]) == []
+    waiting = job()
+    await store.enqueue([waiting])
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        assert await _claim_in(other, worker_id, waiting.priority) == 1
+        await other.rollback()
+        await store.pause("default", "default", paused=True)
+        assert await _claim_in(other, worker_id, waiting.priority) == 0
 
 
 # -- changes -------------------------------------------------------------------------------------------
@@ -471,6 +481,32 @@ async def test_a_retry_passes_over_locked_jobs(make_store: MakeStore, database_u
     for table, id in (("job", waiting.id), ("job_history", lease.id)):
         async with locked(database_url, table, "id", id):
             assert (await store.change(one(id), RetryJobs()))[0].status is not ChangeStatus.CHANGED
+
+
+def _retry(lease: Lease) -> list[object]:
+    ids = [lease.id]
+    return [None, "default", ids, "-infinity", None, ids, 0.0, 0.0]
+
+
+async def test_a_retry_as_one_statement_passes_over_a_locked_job(make_store: MakeStore, database_url: str) -> None:
+    """It would be given up soon, and asked for again: but it should not have to be."""
+    store = await make_store()
+    lease = await run(store, await register(store))
+    await store.settle([outcome(lease, Dead(FAILED))])
+    async with locked(database_url, "job_history", "id", lease.id):
+        assert await statement(database_url, "retry_history", _retry(lease)) == []
+
+
+async def test_a_retry_waits_for_a_key_not_long(make_store: MakeStore, database_url: str) -> None:
+    store = await make_store()
+    lease = await run(store, await register(store), unique=Unique(key="k"))
+    await store.settle([outcome(lease, Dead(FAILED))])
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await store.enqueue_in(other, [job(unique=Unique(key="k"))])
+        async with asyncio.timeout(SOON_S):
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                await statement(database_url, "retry_history", _retry(lease))
+        await other.rollback()
 
 
 async def test_a_final_job_takes_a_key_whose_hold_ran_out(make_store: MakeStore) -> None:
@@ -521,6 +557,22 @@ async def test_nothing_is_due_before_it_is_stored(make_store: MakeStore, options
         answers += await store.enqueue([job(run_at=past, **options)])
     records = await store.get("default", [answer.ref.id for answer in answers])
     assert [r for r in records if r is None or r.run_at < r.created_at] == []
+
+
+async def test_keys_are_taken_in_one_order(make_store: MakeStore, database_url: str) -> None:
+    """Whatever the order of the jobs: so who waits for a key holds none that comes after it."""
+    store = await make_store()
+    jobs = sorted((job(unique=Unique(key=key)) for key in "abcd"), key=lambda j: j.unique.digest if j.unique else b"")
+    async with await psycopg.AsyncConnection.connect(database_url) as first:
+        await store.enqueue_in(first, [msgspec.structs.replace(jobs[0], id=new_id())])
+        enqueueing = asyncio.create_task(store.enqueue(jobs[::-1]))
+        assert await waits(database_url, enqueueing, "transactionid")
+        async with await psycopg.AsyncConnection.connect(database_url) as second, asyncio.timeout(SOON_S):
+            later = msgspec.structs.replace(jobs[-1], id=new_id())
+            assert (await store.enqueue_in(second, [later]))[0].status is EnqueueStatus.INSERTED
+            await second.rollback()
+        await first.rollback()
+    assert {answer.status for answer in await enqueueing} == {EnqueueStatus.INSERTED}
 
 
 async def test_no_statement_frees_or_replaces_what_changed_in_between(make_store: MakeStore, database_url: str) -> None:
