@@ -483,6 +483,15 @@ async def test_a_retry_passes_over_locked_jobs(make_store: MakeStore, database_u
             assert (await store.change(one(id), RetryJobs()))[0].status is not ChangeStatus.CHANGED
 
 
+async def test_a_retry_moves_no_waiting_job_of_another_tenant(make_store: MakeStore) -> None:
+    store = await make_store()
+    foreign = job(tenant="acme", delay_s=3600.0)
+    await store.enqueue([foreign])
+    before = await store.get("acme", [foreign.id])
+    assert (await store.change(one(foreign.id), RetryJobs()))[0].status is ChangeStatus.NOT_FOUND
+    assert await store.get("acme", [foreign.id]) == before
+
+
 def _retry(lease: Lease) -> list[object]:
     ids = [lease.id]
     return [None, "default", ids, "-infinity", None, ids, 0.0, 0.0]
