@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scripts.mutation.guard import CONCURRENCY, GUARDS, REVIEWED, Guard, equivalent
+from scripts.mutation.guard import CONCURRENCY, GUARDS, LOCKS, REVIEWED, Guard, equivalent
 
 _PRUNES: Final = "only spares the partitions that cannot have the id"
 _SKIP: Final = "FOR UPDATE SKIP LOCKED"
@@ -12,7 +12,7 @@ _AGAIN: Final = "ON CONFLICT (id) DO NOTHING\n"
 _PLACE: Final = "{} + ${}::float8 * (array_position"
 
 CHANGES: Final = (
-    Guard("cancel.sql", "jobs of the tenant", " AND j.tenant = $2::text", "", "another_tenant"),
+    Guard("cancel.sql", "jobs of the tenant", "j.tenant = $2::text", "$2::text IS NOT NULL", "another_tenant"),
     Guard(
         "cancel.sql",
         "a running job is asked once",
@@ -22,7 +22,7 @@ CHANGES: Final = (
     ),
     Guard("cancel.sql", "pass over locked jobs", _SKIP, "FOR UPDATE", "locked_row", CONCURRENCY),
     Guard("cancel.sql", "a running job is not taken away", " AND h.state <> 1", "", "asked_to_stop_once"),
-    Guard("cancel.sql", "only a running job is asked", " AND h.state = 1", "", "waiting_job_is_cancelled"),
+    equivalent("cancel.sql", "asked: h.state = 1", "any other job was deleted first, by this very statement"),
     Guard("delete.sql", "live jobs of the tenant", " AND j.tenant = $1::text", "", "another_tenant"),
     Guard("delete.sql", "final jobs of the tenant", " AND h.tenant = $1::text", "", "another_tenant"),
     Guard("delete.sql", "not while it runs", " AND j.state + 0 <> 1", "", "running_job_cannot_be_deleted"),
@@ -37,12 +37,22 @@ CHANGES: Final = (
     Guard(
         "delete.sql",
         "pass over locked final jobs",
-        f"$3::date\n    {_SKIP}",
-        "$3::date\n    FOR UPDATE",
+        "FOR UPDATE OF h SKIP LOCKED",
+        "FOR UPDATE OF h",
         "locked_history_row",
         REVIEWED,
     ),
     Guard("delete.sql", "only its own key is freed", " AND k.job_id = g.id", "", "deleting_an_old_job", GUARDS),
+    Guard(
+        "delete.sql",
+        "not the history of a job that stays",
+        "\n      AND NOT EXISTS (\n"
+        "          SELECT FROM goqueue.job AS j WHERE j.id = h.id"
+        " AND j.ctid <> ALL (ARRAY(SELECT l.tid FROM held AS l)))",
+        "",
+        "delete_leaves_the_history",
+        LOCKS,
+    ),
     equivalent("delete.sql", "h.expires_on >= $3", _PRUNES),
     Guard("retry_history.sql", "jobs of the tenant", " AND h.tenant = $2::text", "", "another_tenant"),
     Guard(
@@ -53,38 +63,63 @@ CHANGES: Final = (
         "id_that_is_live",
         REVIEWED,
     ),
-    Guard("retry_history.sql", "pass over locked jobs", _SKIP, "FOR UPDATE", "retry_passes", GUARDS),
+    Guard(
+        "retry_history.sql",
+        "the later end of an id that is history twice",
+        " > (h.finished_at, h.expires_on)",
+        " > ('infinity'::timestamptz, 'infinity'::date)",
+        "history_twice",
+        LOCKS,
+    ),
+    Guard(
+        "retry_history.sql",
+        "pass over locked jobs",
+        "FOR UPDATE OF h SKIP LOCKED",
+        "FOR UPDATE OF h",
+        "as_one_statement",
+        GUARDS,
+    ),
+    Guard(
+        "retry_history.sql",
+        "a key that is being taken is not waited for long",
+        "\n      AND (SELECT is_set FROM patience) IS NOT NULL",
+        "",
+        "waits_for_a_key_not_long",
+        GUARDS,
+    ),
     Guard(
         "retry_history.sql",
         "holds that have run out make room",
-        "k.until <= (SELECT now FROM clock)",
-        "false",
+        " OR k.until <= (SELECT now FROM clock)",
+        "",
         "hold_ran_out",
         GUARDS,
     ),
     Guard(
         "retry_history.sql",
         "holds that stand do not",
-        " AND k.until <= (SELECT now FROM clock)",
+        "\n          AND (k.job_id = f.id OR k.until <= (SELECT now FROM clock))",
         "",
-        "another_job_holds",
+        "hold_ran_out",
+        GUARDS,
     ),
     Guard(
         "retry_history.sql",
         "a key that is one's own is taken again",
-        "DO UPDATE SET until = NULL WHERE k.job_id = excluded.job_id",
-        "DO NOTHING",
+        "(k.job_id = f.id OR ",
+        "(",
         "goes_on_holding_beyond",
     ),
     Guard(
         "retry_history.sql",
         "a key of another is not",
-        " WHERE k.job_id = excluded.job_id",
-        "",
-        "another_job_holds or one_key",
+        "ON CONFLICT (tenant, queue, key) DO NOTHING",
+        "ON CONFLICT (tenant, queue, key) DO UPDATE SET until = NULL",
+        "hold_ran_out",
+        GUARDS,
     ),
     Guard(
-        "retry_history.sql", "for good", "SET until = NULL WHERE", "SET until = k.until WHERE", "goes_on_holding_beyond"
+        "retry_history.sql", "for good", "SET until = NULL FROM", "SET until = k.until FROM", "goes_on_holding_beyond"
     ),
     Guard(
         "retry_history.sql",
@@ -134,11 +169,17 @@ CHANGES: Final = (
     equivalent("retry_history.sql", "h.expires_on >= $4", _PRUNES),
     equivalent(
         "retry_history.sql",
-        "DISTINCT ON, count(expired) >= 0, k.job_id <> f.id",
-        "without DISTINCT ON a key twice is an error of the statement; the count orders two writes; a hold "
-        "that is one's own is taken again just the same",
+        "DISTINCT ON, count(expired) >= 0",
+        "without DISTINCT ON a key twice meets itself just the same; the count orders two writes",
     ),
-    Guard("retry_live.sql", "jobs of the tenant", " AND j.tenant = $2::text", "", "another_tenant"),
+    Guard(
+        "retry_live.sql",
+        "jobs of the tenant",
+        "j.tenant = $2::text",
+        "$2::text IS NOT NULL",
+        "waiting_job_of_another_tenant",
+        GUARDS,
+    ),
     Guard(
         "retry_live.sql",
         "waiting jobs only",
@@ -194,10 +235,10 @@ ENQUEUE: Final = (
     Guard(
         "enqueue_keyed.sql",
         "keys are taken in one order",
-        "    ORDER BY n.tenant, n.queue, n.key, n.id\n",
+        '    ORDER BY n.tenant COLLATE "C", n.queue COLLATE "C", n.key, n.id\n',
         "",
-        "do_not_deadlock",
-        CONCURRENCY,
+        "in_one_order",
+        GUARDS,
     ),
     Guard(
         "enqueue_keyed.sql",
@@ -216,16 +257,24 @@ ENQUEUE: Final = (
     Guard(
         "enqueue_expire_keys.sql",
         "only holds that have run out",
-        "\n  AND k.until <= (SELECT coalesce($1::timestamptz, clock_timestamp()))",
-        "",
+        "k.until <= (SELECT coalesce(",
+        "'-infinity' <= (SELECT coalesce(",
         "changed_in_between",
         GUARDS,
     ),
     Guard(
+        "enqueue_expire_keys.sql",
+        "in the order of the keys",
+        '\n        ORDER BY w.tenant COLLATE "C", w.queue COLLATE "C", w.key OFFSET 0',
+        "",
+        "order_of_their_keys",
+        LOCKS,
+    ),
+    Guard(
         "enqueue_holders.sql",
         "a hold that has run out holds no more",
-        "coalesce(k.until <= coalesce($1::timestamptz, clock_timestamp()), false)",
-        "false",
+        "k.until <= coalesce(",
+        "'infinity' <= coalesce(",
         "one_new_holder",
     ),
     Guard(
@@ -236,7 +285,14 @@ ENQUEUE: Final = (
         "blind_retry_of_a_batch",
     ),
     equivalent("enqueue_undo.sql", "k.job_id = gone.id", "what this transaction has inserted holds its key"),
-    Guard("enqueue_replace.sql", "only who holds the key", " AND j.key = $3::bytea", "", "changed_in_between", GUARDS),
+    Guard(
+        "enqueue_replace.sql",
+        "only who holds the key",
+        "j.key = $3::bytea",
+        "$3::bytea IS NOT NULL",
+        "changed_in_between",
+        GUARDS,
+    ),
     Guard("enqueue_replace.sql", "not once it runs", " AND j.state + 0 IN (0, 2)", "", "running_holder_alone"),
     Guard(
         "enqueue_replace.sql",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scripts.mutation.guard import GUARDS, LIMITS, Guard, equivalent
+from scripts.mutation.guard import GUARDS, Guard, equivalent
 
 _FREE: Final = "migrations/0003_limits.sql"
 
@@ -159,9 +159,7 @@ CLAIMING: Final = (
         "CASE WHEN true THEN",
         "held_while_its_job or meets_a_holder",
     ),
-    Guard(
-        _FREE, "a start frees its own key only", " AND k.job_id = $4", "", "retry_of_a_job_that_lost_its_key", LIMITS
-    ),
+    Guard(_FREE, "a start frees its own key only", " AND k.job_id = $4", "", "upkeep_of_a_job_whose_key"),
     equivalent(
         _FREE, "tenant, queue and key", "a job has one key row at most, found by its id; they lead to the index"
     ),

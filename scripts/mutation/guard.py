@@ -16,7 +16,8 @@ GUARDS: Final = "tests/postgres/test_guards.py"
 HISTORY: Final = "tests/postgres/test_history.py"
 LIMITS: Final = "tests/postgres/test_limits.py"
 REVIEWED: Final = "tests/postgres/test_reviewed.py"
-EVERYTHING: Final = (CONFORMANCE, GUARDS, CONCURRENCY, LIMITS, HISTORY, REVIEWED)
+LOCKS: Final = "tests/postgres/test_reviewed_locks.py"
+EVERYTHING: Final = (CONFORMANCE, GUARDS, CONCURRENCY, LIMITS, HISTORY, REVIEWED, LOCKS)
 """Where a guard has to be missed by somebody, when the tests named with it do not miss it."""
 
 

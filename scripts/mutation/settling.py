@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scripts.mutation.guard import CONCURRENCY, GUARDS, LIMITS, REVIEWED, Guard, equivalent
+from scripts.mutation.guard import CONCURRENCY, GUARDS, LIMITS, LOCKS, REVIEWED, Guard, equivalent
 
 _HELD: Final = "WHERE j.id = o.id AND j.fence = o.fence AND j.state + 0 = 1"
 _WRITTEN: Final = "(SELECT count(*) FROM gone) + (SELECT count(*) FROM again) <"
@@ -289,6 +289,15 @@ CHECK: Final = (
         "h.id = o.id AND h.fence = o.fence",
         "h.id = o.id",
         "swept_to_its_death or another_attempt_has_decided",
+    ),
+    Guard(
+        "settle_check.sql",
+        "what runs is not decided by an earlier job of its id",
+        "\n    AND NOT EXISTS (SELECT FROM goqueue.job AS r"
+        " WHERE r.id = o.id AND r.fence = o.fence AND r.state + 0 = 1)",
+        "",
+        "not_decided_by_an_earlier",
+        LOCKS,
     ),
     equivalent("settle_check.sql", "h.expires_on >= $3", "only spares the partitions that cannot have the id"),
     Guard(

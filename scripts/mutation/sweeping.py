@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scripts.mutation.guard import CONCURRENCY, GUARDS, LIMITS, REVIEWED, Guard, equivalent
+from scripts.mutation.guard import CONCURRENCY, GUARDS, LIMITS, LOCKS, REVIEWED, Guard, equivalent
 
 _TERM: Final = " AND (SELECT present FROM term)"
 _ONE: Final = "OR j.id = $6::uuid"
@@ -25,10 +25,20 @@ ORPHANS: Final = (
     Guard(
         "sweep_orphans.sql",
         "idle workers do not hide those with jobs",
-        "\n      AND EXISTS (SELECT FROM goqueue.job AS j WHERE j.worker_id = w.id AND j.state = 1)",
+        "\n      AND EXISTS (\n"
+        "          SELECT FROM goqueue.job AS j WHERE j.worker_id = w.id AND j.state = 1"
+        " AND ($6::uuid IS NULL OR j.id = $6::uuid))",
         "",
         "hide_no_orphans",
         GUARDS,
+    ),
+    Guard(
+        "sweep_orphans.sql",
+        "bad orphans of many workers hide no other",
+        " AND ($6::uuid IS NULL OR j.id = $6::uuid))\n    ORDER",
+        ")\n    ORDER",
+        "hide_no_other",
+        LOCKS,
     ),
     Guard(
         "sweep_orphans.sql",
@@ -46,7 +56,14 @@ ORPHANS: Final = (
         "worker_that_is_beating",
         GUARDS,
     ),
-    Guard("sweep_orphans.sql", "one by one when one is bad", _ONE, "OR true", "one_bad_orphan", REVIEWED),
+    Guard(
+        "sweep_orphans.sql",
+        "one by one when one is bad",
+        f"{_ONE})\n        LIMIT",
+        "OR true)\n        LIMIT",
+        "one_bad_orphan",
+        REVIEWED,
+    ),
     Guard(
         "sweep_orphans.sql",
         "jobs of the expired worker",

@@ -79,6 +79,11 @@ def is_missing_partition(e: BaseException | None) -> bool:
     return isinstance(e, pg.CheckViolation) and "no partition of relation" in str(e)
 
 
+def is_locked(e: BaseException | None) -> bool:
+    """Tell whether a lock was not free within the time that a statement allows for it."""
+    return isinstance(e, pg.LockNotAvailable)
+
+
 def is_statement_pooling(e: BaseException | None) -> bool:
     """Tell whether a pooler refused a transaction because it gives each statement to another session."""
     return isinstance(e, psycopg.OperationalError) and "statement pooling mode" in str(e)

@@ -79,6 +79,8 @@ async def drop_past(connection: AsyncConnection[Any], now: datetime | None, term
                 await _check(connection, term, now)
                 await connection.execute(detach)
                 await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+            except pg.UndefinedTable:
+                continue  # somebody else has dropped it meanwhile, or is about to
             except OperationalError as e:
                 log.warning(
                     "history", partition=name, error=str(e).strip(), hint="somebody reads it: tried again later"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -32,7 +32,7 @@ class Listener:
     def __init__(self, database: AsyncDatabase, *, self_test_s: float) -> None:
         self._database = database
         self._self_test_s = self_test_s
-        self._waiters: dict[asyncio.Queue[str], frozenset[str]] = {}
+        self._waiters: set[_Heard] = set()
         self._task: asyncio.Task[None] | None = None
         self._tested = asyncio.Event()
         self._closed = asyncio.Event()
@@ -51,8 +51,8 @@ class Listener:
     async def close(self) -> None:
         """Stop listening and end all `topics` iterators. Idempotent."""
         self._closed.set()
-        for queue in self._waiters:
-            _put(queue, "")
+        for heard in self._waiters:
+            heard.put("")
         task, self._task = self._task, None
         if task is not None:
             while not task.done():
@@ -61,16 +61,16 @@ class Listener:
 
     async def topics(self, names: Sequence[str]) -> AsyncIterator[str]:
         """Yield each of ``names`` when it was notified, and "" when something may have been missed: at first, too."""
-        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=max(16, 2 * len(names)))
-        self._waiters[queue] = frozenset(names)
-        _put(queue, "")
+        heard = _Heard(names)
+        self._waiters.add(heard)
+        heard.put("")
         try:
             while not self._closed.is_set():
-                name = await queue.get()
+                name = await heard.get()
                 if not self._closed.is_set():
                     yield name
         finally:
-            del self._waiters[queue]
+            self._waiters.discard(heard)
 
     async def _run(self) -> None:
         failures = 0
@@ -115,9 +115,30 @@ class Listener:
             await connection.execute("SELECT 1")
 
     def _deliver(self, topic: str) -> None:
-        for queue, names in self._waiters.items():
-            if topic == "" or topic in names:
-                _put(queue, topic)
+        for heard in self._waiters:
+            if topic == "" or topic in heard.names:
+                heard.put(topic)
+
+
+class _Heard:
+    """Topics that have come and were not asked for yet: each once, so that a burst of one never hides another."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names: Final = frozenset(names)
+        self._waiting: dict[str, None] = {}
+        self._changed = asyncio.Event()
+
+    def put(self, topic: str) -> None:
+        self._waiting[topic] = None
+        self._changed.set()
+
+    async def get(self) -> str:
+        while not self._waiting:
+            self._changed.clear()
+            await self._changed.wait()
+        topic = next(iter(self._waiting))
+        del self._waiting[topic]
+        return topic
 
 
 def pause_s(failures: int, random01: Callable[[], float] = random.random) -> float:
@@ -127,9 +148,3 @@ def pause_s(failures: int, random01: Callable[[], float] = random.random) -> flo
     """
     bound_s: float = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2 ** min(failures, 20))
     return max(0.01, bound_s * random01())
-
-
-def _put(queue: asyncio.Queue[Any], item: str) -> None:
-    # Coalesce: a queue that is full already says all that there is to say.
-    if not queue.full():
-        queue.put_nowait(item)

@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
+LOCK_SHARE: Final = 0.8
+"""A statement waits for locks for this part of its deadline: the server then says so, and the connection stays good. (A
+deadline that passes costs all connections: nobody can tell a lock from a network that is gone.)"""
 CONNECT_AGAIN_S: Final = 0.25
 CONNECT_AGAIN_MAX_S: Final = 2.0
 """After a failed attempt to connect the next one starts within this time, while somebody waits for a connection."""
@@ -78,6 +81,8 @@ class AsyncDatabase:
         shares them would have our names mean other programs' statements."""
         self.explicit = False
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
+        lock_ms = max(1, round(settings.statement_timeout_s * LOCK_SHARE * 1000))
+        self._local = NO_SEQUENTIAL_SCANS + b", pg_catalog.set_config('lock_timeout', '%dms', true)" % lock_ms
         self._generation = 0
         self._refused = 0
         """Attempts to connect that have failed since the last that did not."""
@@ -201,7 +206,7 @@ class AsyncDatabase:
             async with connection.transaction():
                 if snapshot:
                     await connection.execute(ONE_SNAPSHOT)
-                await connection.execute(NO_SEQUENTIAL_SCANS)
+                await connection.execute(self._local)
                 return await self._pump(plan, connection, transaction=True)
         finally:
             if connection.closed:
@@ -227,7 +232,7 @@ class AsyncDatabase:
         sql = query(statement.name)
         if self.explicit and not transaction:
             async with connection.transaction():
-                await connection.execute(NO_SEQUENTIAL_SCANS)
+                await connection.execute(self._local)
                 cursor = await connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     await connection.execute(NOTIFY, (topic,), prepare=self.prepare)
@@ -237,7 +242,7 @@ class AsyncDatabase:
             # One trip, one implicit transaction.
             async with connection.pipeline():
                 if statement.indexed:
-                    await connection.execute(NO_SEQUENTIAL_SCANS, prepare=self.prepare)
+                    await connection.execute(self._local, prepare=self.prepare)
                 cursor = await connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     await connection.execute(NOTIFY, (topic,), prepare=self.prepare)

@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
 """Local to the transaction, so that a pooler may sit between."""
+LOCK_SHARE: Final = 0.8
+"""A statement waits for locks for this part of its deadline: the server then says so, and the connection stays good. (A
+deadline that passes costs all connections: nobody can tell a lock from a network that is gone.)"""
 CONNECT_AGAIN_S: Final = 0.25
 CONNECT_AGAIN_MAX_S: Final = 2.0
 """After a failed attempt to connect the next one starts within this time, while somebody waits for a connection."""
@@ -79,6 +82,8 @@ class Database:
         shares them would have our names mean other programs' statements."""
         self.explicit = False
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
+        lock_ms = max(1, round(settings.statement_timeout_s * LOCK_SHARE * 1000))
+        self._local = NO_SEQUENTIAL_SCANS + b", pg_catalog.set_config('lock_timeout', '%dms', true)" % lock_ms
         self._generation = 0
         self._refused = 0
         """Attempts to connect that have failed since the last that did not."""
@@ -202,7 +207,7 @@ class Database:
             with connection.transaction():
                 if snapshot:
                     connection.execute(ONE_SNAPSHOT)
-                connection.execute(NO_SEQUENTIAL_SCANS)
+                connection.execute(self._local)
                 return self._pump(plan, connection, transaction=True)
         finally:
             if connection.closed:
@@ -228,7 +233,7 @@ class Database:
         sql = query(statement.name)
         if self.explicit and not transaction:
             with connection.transaction():
-                connection.execute(NO_SEQUENTIAL_SCANS)
+                connection.execute(self._local)
                 cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     connection.execute(NOTIFY, (topic,), prepare=self.prepare)
@@ -238,7 +243,7 @@ class Database:
             # One trip, one implicit transaction.
             with connection.pipeline():
                 if statement.indexed:
-                    connection.execute(NO_SEQUENTIAL_SCANS, prepare=self.prepare)
+                    connection.execute(self._local, prepare=self.prepare)
                 cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     connection.execute(NOTIFY, (topic,), prepare=self.prepare)

@@ -1,6 +1,6 @@
 -- change (delete): waiting, blocked and final jobs vanish, and free their keys whatever final states held them.
 -- $1 tenant  $2 ids  $3 earliest day on which any of them can expire
--- Rows: id, 'changed'. The others: ask change_check.
+-- Rows: id, 'changed'. The others: ask change_check. What history has under the id of a job that stays is left, too.
 -- Indexes: job_pkey, job_history_pkey, job_key_pkey.
 WITH held AS MATERIALIZED (
     SELECT j.ctid AS tid, 1 AS one FROM goqueue.job AS j
@@ -14,7 +14,9 @@ live AS (
 found AS MATERIALIZED (
     SELECT h.id, h.expires_on FROM goqueue.job_history AS h
     WHERE h.id = ANY ($2::uuid[]) AND h.tenant = $1::text AND h.expires_on >= $3::date
-    FOR UPDATE SKIP LOCKED
+      AND NOT EXISTS (
+          SELECT FROM goqueue.job AS j WHERE j.id = h.id AND j.ctid <> ALL (ARRAY(SELECT l.tid FROM held AS l)))
+    FOR UPDATE OF h SKIP LOCKED
 ),
 final AS (
     DELETE FROM goqueue.job_history AS h USING found AS f

@@ -21,7 +21,7 @@ taken AS (
     INSERT INTO goqueue.job_key (tenant, queue, key, job_id)
     SELECT n.tenant, n.queue, n.key, n.id
     FROM n
-    ORDER BY n.tenant, n.queue, n.key, n.id
+    ORDER BY n.tenant COLLATE "C", n.queue COLLATE "C", n.key, n.id
     ON CONFLICT (tenant, queue, key) DO NOTHING
     RETURNING job_id
 )

@@ -10,7 +10,8 @@ term AS MATERIALIZED (SELECT true /*term $1 $3 $4 $5*/ AS present),
 expired AS MATERIALIZED (
     SELECT w.id FROM goqueue.worker AS w
     WHERE w.expires_at <= (SELECT now FROM clock) AND (SELECT present FROM term)
-      AND EXISTS (SELECT FROM goqueue.job AS j WHERE j.worker_id = w.id AND j.state = 1)
+      AND EXISTS (
+          SELECT FROM goqueue.job AS j WHERE j.worker_id = w.id AND j.state = 1 AND ($6::uuid IS NULL OR j.id = $6::uuid))
     ORDER BY w.expires_at
     LIMIT 100
     FOR UPDATE SKIP LOCKED

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from goqueue.model.query import CancelJobs, Change, Changed, ChangeStatus, DeleteJobs, RetryJobs, Selection
 from goqueue.model.state import FINAL_STORED, StoredState
 from goqueue.store.postgres import pack, retention
-from goqueue.store.postgres.errors import DriverError
+from goqueue.store.postgres.errors import DriverError, is_locked
 from goqueue.store.postgres.rows import earliest_expiry
 from goqueue.store.postgres.statement import Plan, Statement
 from goqueue.store.postgres.verbs.work import bounded_s
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from goqueue.settings import StoreSettings
+
+LOCKED_MAX: Final = 8
+"""Keys that a retry waits for, one after the other, before the rest of its jobs answers busy."""
 
 
 def change(
@@ -37,9 +40,7 @@ def change(
                 done.update((id, ChangeStatus(status)) for id, status in rows)
             rest = [id for id in selection.ids if id not in done]
             if rest:
-                args = None if change.args is None else change.args.decode()
-                rows = yield Statement("retry_history", (now, tenant, pack.uuids(rest), since, args, ids, *places))
-                done.update((id, ChangeStatus(status)) for id, status in rows)
+                yield from _retry_final(selection, change, rest, done, now)
         case DeleteJobs():
             rows = yield Statement("delete", (tenant, ids, since))
             done.update((id, ChangeStatus(status)) for id, status in rows)
@@ -47,10 +48,34 @@ def change(
             assert_never(change)
     rest = [id for id in selection.ids if id not in done]
     if rest:
-        yield from _look(tenant, rest, change, done)
+        yield from _look(selection, rest, change, done, now)
     if ChangeStatus.REQUESTED in done.values():
         yield from _wake_for_cancels(tenant)
     return [Changed(id, done[id]) for id in selection.ids]
+
+
+def _retry_final(
+    selection: Selection, change: RetryJobs, ids: Sequence[str], done: dict[str, ChangeStatus], now: datetime | None
+) -> Plan[None]:
+    """Let final jobs wait again: all at once, or one by one when a key that somebody takes just now holds them up."""
+    args = None if change.args is None else change.args.decode()
+    places = (pack.uuids(selection.ids), bounded_s(change.delay_s), bounded_s(change.every_s))
+    locked = 0
+    turns = [ids]
+    while turns and locked < LOCKED_MAX:
+        turn = turns.pop()
+        asked = (now, selection.tenant, pack.uuids(turn), earliest_expiry(turn), args, *places)
+        try:
+            rows = yield Statement("retry_history", asked)
+        except DriverError as e:
+            if not is_locked(e):
+                raise
+            if len(turn) > 1:
+                turns = [[id] for id in reversed(turn)]
+            else:
+                locked += 1
+        else:
+            done.update((id, ChangeStatus(status)) for id, status in rows)
 
 
 def _wake_for_cancels(tenant: str) -> Plan[None]:
@@ -61,17 +86,20 @@ def _wake_for_cancels(tenant: str) -> Plan[None]:
         return
 
 
-def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, ChangeStatus]) -> Plan[None]:
+def _look(
+    selection: Selection, ids: Sequence[str], change: Change, done: dict[str, ChangeStatus], now: datetime | None
+) -> Plan[None]:
     """Tell why jobs were not written."""
-    rows = yield Statement("change_check", (tenant, pack.uuids(ids), earliest_expiry(ids)))
+    rows = yield Statement("change_check", (selection.tenant, pack.uuids(ids), earliest_expiry(ids), now))
     # An id that is both live and history (it was used twice) is what lives now.
     in_order = sorted(rows, key=lambda row: row[1] not in FINAL_STORED)
-    found = {id: (StoredState(state), requested) for id, state, requested, _ in in_order}
+    found = {id: (StoredState(state), requested, due_s) for id, state, requested, due_s in in_order}
+    place = {id: n for n, id in reversed(list(enumerate(selection.ids)))}
     for id in ids:
         if id not in found:
             done[id] = ChangeStatus.NOT_FOUND
             continue
-        state, requested = found[id]
+        state, requested, due_s = found[id]
         match change:
             case CancelJobs() if state is StoredState.CANCELLED or (state is StoredState.RUNNING and requested):
                 done[id] = ChangeStatus.UNCHANGED
@@ -79,7 +107,7 @@ def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, Chang
                 done[id] = ChangeStatus.WRONG_STATE
             case RetryJobs() if change.args is not None and state not in FINAL_STORED:
                 done[id] = ChangeStatus.WRONG_STATE
-            case RetryJobs() if state is StoredState.WAITING:
+            case RetryJobs() if state is StoredState.WAITING and due_s <= _due_s(change, place[id]):
                 done[id] = ChangeStatus.UNCHANGED
             case RetryJobs() | DeleteJobs() if state is StoredState.RUNNING:
                 done[id] = ChangeStatus.WRONG_STATE
@@ -87,3 +115,7 @@ def _look(tenant: str, ids: Sequence[str], change: Change, done: dict[str, Chang
                 done[id] = ChangeStatus.WRONG_STATE
             case _:
                 done[id] = ChangeStatus.BUSY
+
+
+def _due_s(change: RetryJobs, place: int) -> float:
+    return bounded_s(bounded_s(change.delay_s) + bounded_s(change.every_s) * place)

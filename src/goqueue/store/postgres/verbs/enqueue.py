@@ -12,7 +12,7 @@ from goqueue.model.query import Enqueued, EnqueueStatus
 from goqueue.model.state import StoredState
 from goqueue.store.postgres import pack
 from goqueue.store.postgres.rows import earliest_expiry, utc
-from goqueue.store.postgres.statement import Plan, Statement
+from goqueue.store.postgres.statement import Plan, Rows, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from goqueue.model.job import NewJob, Unique
 
 _encode = msgspec.json.Encoder().encode
-_ROUNDS_MAX: Final = 8
+_ROUNDS_MAX: Final = 50
 """A key can change hands between a conflict and the look at its holder; then the enqueue is tried again."""
+_LOOKS_MAX: Final = 10
+"""How often a holder that waits, but is locked, is looked at again: who holds it open for long is not waited for."""
+_LOOK_S: Final = 0.01
 _HOLDS_KEY: Final = 1
 _LIMITED: Final = 64
 _UNTIL_STARTED: Final = 128
@@ -198,13 +201,24 @@ def _met(job: NewJob[Any], holder: str, started: set[str], now: datetime | None)
         case OnConflict.REJECT:
             return Enqueued(EnqueueStatus.REJECTED, ref)
         case OnConflict.REPLACE:
-            rows = yield Statement("enqueue_replace", _replacement(job, holder, now))
+            rows = yield from _replaced(job, holder, now)
             if not rows and job.unique.until_started and job.id not in started:
                 started.add(job.id)
                 return None
             return Enqueued(EnqueueStatus.REPLACED if rows else EnqueueStatus.DUPLICATE, ref)
         case OnConflict.RETURN:
             return Enqueued(EnqueueStatus.DUPLICATE, ref)
+
+
+def _replaced(job: NewJob[Any], holder: str, now: datetime | None) -> Plan[Rows]:
+    """Renew the holder. One that waits, but that somebody else renews just now, is tried again for a short while."""
+    assert job.unique is not None
+    replacement = _replacement(job, holder, now)
+    for _ in range(_LOOKS_MAX):
+        rows = yield Statement("enqueue_replace", replacement)
+        if rows or not (yield Statement("enqueue_waits", (holder, job.unique.digest, _LOOK_S))):
+            return rows
+    return (yield Statement("enqueue_replace", replacement))
 
 
 def _undo(answers: list[Enqueued]) -> Plan[None]:
