@@ -66,8 +66,10 @@ def run_tests(copy: Path, server: Path, paths: tuple[str, ...], expression: str,
         "PYTHONPATH": str(copy),
         "MUTATION_COPY": str(copy),
         "GOQUEUE_TEST_SERVER": str(server),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # hundreds of runs: what they do not need, they do not load
     }
     command = [sys.executable, "-m", "pytest", *paths, "-p", "scripts.mutation.plugin", "-p", "no:cacheprovider", "-qx"]
+    command += ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout"]
     command += [f"--timeout={TEST_S}", "--timeout-method=signal", "--tb=line", "-k", expression]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)

@@ -26,7 +26,7 @@ from tests.postgres.test_concurrency import MakeStore, claim, done, job, make_st
 __all__ = ["make_store"]  # a fixture
 
 FAILED = ErrorInfo("ValueError", "no")
-SOON_S = 10.0
+SOON_S = 5.0
 """What passes over a lock is answered long before; what waits for it is not."""
 ERRORS_MAX = 20
 
