@@ -112,7 +112,7 @@ def test_from_http_to_a_result(line: Line) -> None:
 
 def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line) -> None:
     jobs: list[dict[str, object]] = [
-        {"kind": "work", "args": {"number": n, "sleep_s": 0.02}}
+        {"kind": "work", "args": {"number": n, "sleep_s": 0.1}}
         if n % 3
         else {"kind": "work_in_thread", "args": {"number": n}}
         for n in range(JOBS)

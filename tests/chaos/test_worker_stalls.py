@@ -132,7 +132,7 @@ def test_13_a_process_in_which_too_many_hang_is_replaced(chaos: Chaos) -> None:
     fleet = chaos.worker("--concurrency", "4", GOQUEUE_WORKER_HUNG_MAX="2")
     ids = [chaos.enqueue_one("stubborn_in_thread", options=LIMITS, name="never") for _ in range(2)]
     chaos.settle()
-    fleet.wait_for(r"worker +start ")  # another one
+    fleet.wait_for(r"worker +stop ")  # another one works, and this one claims no more
     after = chaos.enqueue("work", 5)
     chaos.settle()
     assert fleet.stop() == 0, fleet.output
