@@ -69,9 +69,19 @@ class NewJobBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     delay_s: Annotated[float, Meta(ge=0, le=limits.DELAY_S_MAX, description="From now, instead of run_at.")] | None = (
         None
     )
-    max_attempts: Annotated[int, Meta(ge=1, le=limits.MAX_ATTEMPTS_MAX)] = limits.MAX_ATTEMPTS_DEFAULT
+    max_attempts: Annotated[
+        int, Meta(ge=1, le=limits.MAX_ATTEMPTS_MAX, description="Counted by the server, which knows no tasks.")
+    ] = limits.MAX_ATTEMPTS_DEFAULT
     timeout_s: (
-        Annotated[float, Meta(ge=limits.TIMEOUT_S_MIN, le=limits.TIMEOUT_S_MAX, description="Of one attempt.")] | None
+        Annotated[
+            float,
+            Meta(
+                ge=limits.TIMEOUT_S_MIN,
+                le=limits.TIMEOUT_S_MAX,
+                description="Of one attempt. Without it that of its task holds.",
+            ),
+        ]
+        | None
     ) = None
     schedule_to_start_s: Annotated[Deadline, Meta(description="From run_at to its start; then it is dead.")] | None = (
         None

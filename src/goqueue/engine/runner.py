@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from goqueue.engine.attempts import Attempts
@@ -193,6 +194,9 @@ class Runner:
             # Lost, then claimed again here before its handler had stopped.
             self._interrupt(self.running[lease.id], Stop.HAND_BACK)
             self._give_up(self.running.get(lease.id))
+        if lease.timeout_s is None and task.timeout_s is not None:
+            # Sent by somebody who does not know the task: over HTTP, from another language, before it had a timeout.
+            lease = msgspec.structs.replace(lease, timeout_s=task.timeout_s)
         run = self.running[lease.id] = Running(lease, task, claimed_at)
         if alone:
             run.alone = True

@@ -103,7 +103,7 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
     max_crashes: int = limits.MAX_CRASHES_DEFAULT
     timeout_s: float | None = None
-    """How long one attempt may run."""
+    """How long one attempt may run; None: as its task says where it runs."""
     schedule_to_start_s: float | None = None
     """How long the job may be due (from ``run_at``, of each attempt) before a worker starts it; then it is dead."""
     deadline_s: float | None = None

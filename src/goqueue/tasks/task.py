@@ -62,6 +62,7 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.run_in: RunIn = options.run_in
         self.retry = options.retry
+        self.timeout_s = options.timeout_s
         self._template: NewJob[R] = _template(kind, options)
         self._signature: Signature | None = None
         # A name that is not found is perhaps defined further down in the module: `signature` asks again.
