@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import traceback
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 _BARE: Final = {"builtins", "__main__", __name__}
 """Modules that say nothing to whoever reads the name of an error."""
+
+_OURS: Final = str(Path(__file__).parents[1]) + os.sep
+"""Where our own code is."""
 
 FRAMES_MAX: Final = 40
 """Innermost frames of a traceback; a RecursionError has a thousand, and the last ones tell."""
@@ -75,14 +77,21 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException, frames_max: int) -> str:
     try:
-        return "".join(traceback.format_exception(type(error), error, _users_part(error), limit=-frames_max))
+        told = traceback.TracebackException(type(error), error, error.__traceback__, limit=-frames_max, compact=True)
+        _leave_out_ours(told)
+        return "".join(told.format())
     except BaseException as broken:
         return f"<its traceback could not be made: {type(broken).__name__}>"
 
 
-def _users_part(error: BaseException) -> TracebackType | None:
-    """Skip the frames of this engine at the outer end: they say nothing of the handler."""
-    first = error.__traceback__
-    while first is not None and str(first.tb_frame.f_globals.get("__name__", "")).startswith("goqueue.engine."):
-        first = first.tb_next
-    return first if first is not None else error.__traceback__
+def _leave_out_ours(told: traceback.TracebackException) -> None:
+    """Leave out our own frames at the outer end, of its causes, too: they say nothing of the handler."""
+    # The innermost ones stay: that `ctx.wait` was called wrongly is said in our code, under the user's line.
+    todo: list[traceback.TracebackException | None] = [told]
+    while todo:
+        one = todo.pop()
+        if one is None:
+            continue
+        todo += (one.__cause__, one.__context__, *(one.exceptions or ()))
+        users = next((i for i, frame in enumerate(one.stack) if not frame.filename.startswith(_OURS)), len(one.stack))
+        del one.stack[:users]
