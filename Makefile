@@ -35,7 +35,7 @@ model: setup ## the formal model of a lease, searched whole; variants that lack 
 mutate: setup ## drop each guard of the SQL that writes: a test must miss it, under 10 minutes (M="sweep" chooses)
 	@$(PY) -m scripts.mutate $(M)
 
-check: setup ## what CI runs: lint, types, imports, drift, tests, PostgreSQL 15, PgBouncer
+check: setup ## what CI runs: lint, types, imports, drift, the model, tests, PostgreSQL 15, PgBouncer
 	@$(PY) -m scripts.check
 
 demo: setup ## the whole thing on your Python's standard library (KEEP=1 leaves the server up)

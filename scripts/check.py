@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ PG15_BIN = Path("/usr/lib/postgresql/15/bin")
 PG15_HINT = "apt-get install postgresql-15 (Debian 12), then `make check`"
 STORE_TESTS = ["tests", "-m", "postgres and not slow", "--ignore", "tests/acceptance"]
 PGBOUNCER_HINT = "apt-get install pgbouncer, then `make check`"
+MODEL_HINT = "apt-get install spin gcc (macOS: brew install spin), then `make check`"
 POOLED_TESTS = [
     *("tests/acceptance", "tests/conformance", "-m", "postgres"),
     # These bring a PostgreSQL of their own, or need sessions of their own: a role in the URL's options, which a pooler
@@ -69,6 +70,7 @@ def steps() -> list[Step]:
         Step("types", [PYTHON, "-m", "mypy"]),
         Step("imports", [str(ROOT / ".venv/bin/lint-imports"), "--no-cache"]),
         Step("drift", [PYTHON, "-m", "scripts.generate", "--check"]),
+        Step("model", [PYTHON, "-m", "scripts.model"], prepare=_need_spin),
     ]
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     listed += [_syntax(version) for version in PYTHONS if version != own]
@@ -191,20 +193,36 @@ def _need_pg15() -> None:
 
 
 def _need_pgbouncer() -> None:
-    if _has_pgbouncer():
+    # Should the package start one on its port: the tests' have ports and files of their own.
+    _need(["pgbouncer"], ["pgbouncer"], PGBOUNCER_HINT)
+
+
+# -- the model checker -----------------------------------------------------------------------------
+
+
+def _need_spin() -> None:
+    # Debian's gcc alone lacks the headers that Spin's searches include.
+    _need(["spin", "cc"], ["spin", "gcc", "libc6-dev"], MODEL_HINT)
+
+
+# -- what a step needs -----------------------------------------------------------------------------
+
+
+def _need(tools: Sequence[str], packages: Sequence[str], hint: str) -> None:
+    if _has(tools):
         return
     if not _may_install():
-        raise Missing(PGBOUNCER_HINT)
-    _apt("update", hint=PGBOUNCER_HINT)
-    # Should the package start one on its port: the tests' have ports and files of their own.
-    _apt("install", "-y", "--no-install-recommends", "pgbouncer", hint=PGBOUNCER_HINT)
-    if not _has_pgbouncer():
-        raise Missing(PGBOUNCER_HINT)
+        raise Missing(hint)
+    _apt("update", hint=hint)
+    _apt("install", "-y", "--no-install-recommends", *packages, hint=hint)
+    if not _has(tools):
+        raise Missing(hint)
 
 
-def _has_pgbouncer() -> bool:
-    # Debian puts it where only root's PATH looks.
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
+def _has(tools: Sequence[str]) -> bool:
+    # Debian puts some of them where only root's PATH looks.
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    return all(shutil.which(tool, path=path) is not None for tool in tools)
 
 
 def _may_install() -> bool:

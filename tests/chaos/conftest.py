@@ -21,10 +21,21 @@ import pytest
 
 from tests.chaos.harness import Chaos, chaos_on
 
-# GoQueue refuses variables that it does not know: these are ours alone.
-SEED = int(os.environ.pop("GOQUEUE_CHAOS_SEED", "") or random.SystemRandom().randrange(2**32))
-FULL = os.environ.pop("GOQUEUE_CHAOS_SCALE", "short") == "full"
-REPORT = os.environ.pop("GOQUEUE_CHAOS_REPORT", "")
+
+def _told(name: str) -> str:
+    """What the variable says, here and in the processes that pytest-xdist starts; the code under test does not see it.
+
+    GoQueue refuses variables that it does not know.
+    """
+    kept = f"KEPT_{name}"
+    os.environ[kept] = os.environ.pop(name, os.environ.get(kept, ""))
+    return os.environ[kept]
+
+
+SEED = int(_told("GOQUEUE_CHAOS_SEED") or random.SystemRandom().randrange(2**32))
+os.environ["KEPT_GOQUEUE_CHAOS_SEED"] = str(SEED)
+FULL = _told("GOQUEUE_CHAOS_SCALE") == "full"
+REPORT = _told("GOQUEUE_CHAOS_REPORT")
 
 HERE = Path(__file__).parent
 SHORT_TIMEOUT_S, FULL_TIMEOUT_S = 120, 600
@@ -43,6 +54,10 @@ class Row:
 
 
 _rows: dict[str, Row] = {}
+"""Of the tests that this process runs."""
+_told_rows: dict[str, Row] = {}
+"""Of all tests, by what their reports say."""
+ROW = "row"
 _passed = pytest.StashKey[bool]()
 
 
@@ -112,11 +127,18 @@ def pytest_runtest_makereport(
             row.verdict = report.outcome
         if call.when == "teardown":
             row.seconds = round(time.monotonic() - row.seconds, 1)
+            report.user_properties.append((ROW, asdict(row)))
     return report
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for name, value in report.user_properties:
+        if name == ROW and isinstance(value, dict):
+            _told_rows[report.nodeid] = Row(**value)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-    rows = sorted(_rows.values(), key=lambda row: (row.fault, row.test))
+    rows = sorted(_told_rows.values(), key=lambda row: (row.fault, row.test))
     if not rows:
         return
     if FULL or exitstatus != 0:
