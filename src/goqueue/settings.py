@@ -25,7 +25,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: Annotated[
         float, _number(0.5, 3600, "a worker that has not been heard of for this long loses its leases")
     ] = 30.0
-    beat_s: Annotated[float, _number(0.1, 600, "between two signs of life; well below lease_s")] = 10.0
+    beat_s: Annotated[float, _number(0.1, 600, "between two signs of life, jittered; a third of lease_s if that is less")] = 10.0
     lease_margin_s: Annotated[float, _number(0.0, 60, "before its lease ends a worker treats it as lost")] = 2.0
     poll_s: Annotated[float, _number(0.01, 60, "between two looks when no wake-up comes; jittered")] = 1.0
     cancel_grace_s: Annotated[
@@ -57,6 +57,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     recycle_memory_bytes: Annotated[
         int, _number(0, 1 << 50, "resident memory from which a process is replaced; 0: never")
     ] = 0
+    recycle_grace_s: Annotated[
+        float,
+        _number(0, 7 * 86_400, "for running jobs to finish in a process that was replaced, before grace_s begins"),
+    ] = 3_600.0
     stuck_s: Annotated[
         float,
         _number(1, 86_400, "a process that does not answer, beyond the timeouts of its handlers, is killed after this"),

@@ -118,7 +118,14 @@ async def _supervise(doors: Doors, plans: list[WorkerPlan]) -> None:
             if not store.capabilities.shared:
                 raise ConfigurationError("worker processes need a store that they share: postgresql://…, not memory://")
             supervisors = [
-                Supervisor(doors.worker_target, encode(plan), plan.worker, extend=store.extend, settle=store.settle)
+                Supervisor(
+                    doors.worker_target,
+                    encode(plan),
+                    plan.worker,
+                    extend=store.extend,
+                    settle=store.settle,
+                    get=store.get,
+                )
                 for plan in plans
             ]
             for supervisor in supervisors:
@@ -200,7 +207,7 @@ async def _open(child: Child, store: Store) -> bool:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.stop)
     child.lifeline.attach(
-        stop=lambda *, now=False: stopping.stop(),  # noqa: ARG005  there is nothing to hand back yet
+        stop=lambda *, now=False, patience_s=0.0: stopping.stop(),  # noqa: ARG005  there is nothing to hand back yet
         orphaned=stopping.stop,
         beaten_at=lambda _at, _ttl_s: None,
     )

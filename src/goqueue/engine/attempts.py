@@ -43,7 +43,7 @@ class Attempts:
         port: ContextPort,
         journal: JobJournal | None,
         app_ref: str,
-        finish: Callable[[Running, object, BaseException | None], None],
+        finish: Callable[[Running, object, BaseException | None], object],
         decide: Callable[[Running, Outcome], None],
         interrupt: Callable[[Running, Stop], None],
     ) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
+import time
 from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
@@ -14,16 +14,18 @@ from goqueue.engine.failure import cut
 from goqueue.engine.journal import Began
 from goqueue.engine.verdict import RELEASE
 from goqueue.model import limits
-from goqueue.model.errors import Unavailable
+from goqueue.model.errors import GoQueueError, InvalidInput, Unavailable
 from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Beat
-from goqueue.model.outcome import Answer, Crash, Dead, Outcome, Retry, Settlement
+from goqueue.model.outcome import Answer, Crash, Dead, Outcome, Release, Retry, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from goqueue.model.lease import Beaten, Held, WorkerInfo
     from goqueue.settings import WorkerSettings
+
+    Key = tuple[str, int]
 
 WORKER_DIED: Final = "WorkerDied"
 """Type of the error that is kept with a job whose worker process died under it."""
@@ -32,6 +34,10 @@ BUSY_TRIES_MAX: Final = 8
 PIECES_MAX: Final = 1_000
 APART_AGAIN_S: Final = 1.0
 """A job whose own process ended with its worker runs again after this."""
+AGAIN_MAX_S: Final = 2.0
+"""Longest pause before the next try while the store is away. Short: when it is back, the sweep comes, too."""
+SAY_AGAIN_S: Final = 30.0
+"""That the store is still away is said this often."""
 
 log = structlog.get_logger("goqueue.supervisor")
 
@@ -53,53 +59,64 @@ class Burial:
 
     ``started`` names the attempts (id, fence) that had begun, perhaps among others that have been settled long ago:
     the store says what is still undecided. Those in processes of their own have spent their attempt and did not crash.
-    It is tried until the lease would be over anyway; then the sweep does it, for which all that is left has crashed.
+    ``will`` has the outcomes that the worker could not bring to the store before its end: they count as they are.
+    `crashed`, `spent`, `stored` and `released` tell which jobs came to what.
     """
 
     def __init__(
         self,
         worker: WorkerInfo,
-        started: Mapping[tuple[str, int], Began],
+        started: Mapping[Key, Began],
         cause: str,
         settings: WorkerSettings,
         *,
         tenant: str,
         extend: Callable[[Beat], Awaitable[Beaten]],
         settle: Callable[[Sequence[Settlement]], Awaitable[list[Answer]]],
+        will: Mapping[Key, Outcome] | None = None,
     ) -> None:
-        self.crashed = 0
-        self.released = 0
+        self.cause = cause
+        self.pid = worker.pid
+        self.tenant = tenant
+        self.crashed: list[str] = []
+        self.spent: list[str] = []
+        self.stored: list[str] = []
+        self.released: list[str] = []
         self._worker = worker
         self._started = started
+        self._will = dict(will or {})
         error = ErrorInfo(WORKER_DIED, cut(f"its worker process died: {cause}", limits.REASON_CHARS_MAX))
         self._crash = Crash(error)
         self._apart = Retry(APART_AGAIN_S, error)
         self._apart_last = Dead(error)
         self._lease_s = settings.lease_s
-        self._tenant = tenant
         self._extend = extend
         self._settle = settle
-        self._busy: dict[tuple[str, int], tuple[Held, int]] = {}
+        self._busy: dict[Key, tuple[Held, int]] = {}
 
-    async def perform(self) -> bool:
-        """Do it; False when there was no time for all of it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._lease_s):
-                await self._persist(self._settle_all)
-                await self._persist(self._leave)
-                return True
-        return False
+    async def perform(self) -> None:
+        """Try until it is done, however long the store is away: whoever waits for it sets the bound.
+
+        Once the lease is over the sweep may come first; what it has taken is not found any more.
+        """
+        await self._persist(self._settle_all)
+        await self._persist(self._leave)
 
     async def _persist(self, step: Callable[[], Awaitable[None]]) -> None:
-        backoff = Backoff()
+        backoff = Backoff(cap_s=AGAIN_MAX_S)
+        say_at = 0.0
         while True:
             try:
                 async with asyncio.timeout(self._lease_s / 2):
                     return await step()
             except (Unavailable, TimeoutError) as error:
-                log.warning("bury", pid=self._worker.pid, error=str(error) or "no answer in time")
+                if time.monotonic() >= say_at:
+                    say_at = time.monotonic() + SAY_AGAIN_S
+                    log.warning("bury", pid=self.pid, error=str(error) or "no answer in time", do="it is tried again")
             except Exception:
-                log.exception("bury", pid=self._worker.pid)
+                if time.monotonic() >= say_at:
+                    say_at = time.monotonic() + SAY_AGAIN_S
+                    log.exception("bury", pid=self.pid)
             await asyncio.sleep(backoff.next_s())
 
     async def _settle_all(self) -> None:
@@ -122,7 +139,7 @@ class Burial:
         await self._settle_some([one for one in strays if (one.ref.id, one.fence) not in known])
 
     async def _beat(self, ttl_s: float, *, held: tuple[Held, ...] = ()) -> Beaten:
-        return await self._extend(Beat(worker=self._worker, ttl_s=ttl_s, held=held, draining=True, tenant=self._tenant))
+        return await self._extend(Beat(worker=self._worker, ttl_s=ttl_s, held=held, draining=True, tenant=self.tenant))
 
     async def _settle_some(self, strays: Sequence[Held]) -> int:
         """Settle these; return how many of them are decided now."""
@@ -130,7 +147,13 @@ class Burial:
         for at in range(0, len(strays), limits.SETTLE_MAX):
             piece = strays[at : at + limits.SETTLE_MAX]
             outcomes = [Settlement(one.ref, one.fence, self._outcome(one)) for one in piece]
-            answers = await self._settle(outcomes)
+            try:
+                answers = await self._settle(outcomes)
+            except Exception as error:
+                if isinstance(error, InvalidInput) or not isinstance(error, GoQueueError | TimeoutError):
+                    for one in piece:  # perhaps one of these cannot be stored: the others must not wait for it for ever
+                        self._will.pop((one.ref.id, one.fence), None)
+                raise
             for one, settlement, answer in zip(piece, outcomes, answers, strict=True):
                 key = (one.ref.id, one.fence)
                 if answer is Answer.BUSY:
@@ -138,12 +161,24 @@ class Burial:
                     continue
                 decided += 1
                 if answer is not Answer.LOST:
-                    self.crashed += settlement.outcome is self._crash
-                    self.released += settlement.outcome is RELEASE
+                    self._count(key, settlement.outcome)
         return decided
 
+    def _count(self, key: Key, outcome: Outcome) -> None:
+        if outcome is self._crash:
+            self.crashed.append(key[0])
+        elif isinstance(outcome, Release):
+            self.released.append(key[0])
+        elif outcome is self._apart or outcome is self._apart_last:
+            self.spent.append(key[0])
+        else:
+            self.stored.append(key[0])
+
     def _outcome(self, one: Held) -> Outcome:
-        began = self._started.get((one.ref.id, one.fence))
+        key = (one.ref.id, one.fence)
+        if key in self._will:
+            return self._will[key]
+        began = self._started.get(key)
         match began:
             case None:
                 return RELEASE

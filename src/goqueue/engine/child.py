@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from goqueue.engine.journal import Journal
 from goqueue.engine.lifeline import FD_VARIABLE, Lifeline
+from goqueue.engine.worker import WorkerBroken
 from goqueue.model.errors import ConfigurationError, DefinitionError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 EXIT_MISCONFIGURED: Final = 78
 """EX_CONFIG of sysexits.h: starting again would not help, the supervisor gives up."""
+EXIT_BROKEN: Final = 70
+"""EX_SOFTWARE of sysexits.h: the worker has found a bug in itself. A new process is better."""
 
 
 class Child:
@@ -54,12 +57,16 @@ class Child:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop_once)
-        await worker.run()
-        if worker.hung:
+        code = 0
+        try:
+            await worker.run()
+        except WorkerBroken:  # what has broken it was logged with its traceback
+            code = EXIT_BROKEN
+        if code or worker.hung:
             # A handler that ignores its cancellation would keep the loop from closing. Everything is settled.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0)
+            os._exit(code)
 
 
 def run(main: Coroutine[object, object, None]) -> None:
@@ -88,7 +95,8 @@ def main() -> int:
     except (ConfigurationError, DefinitionError) as error:
         print(f"goqueue worker: {error}", file=sys.stderr)  # noqa: T201  before any logging is set up
         return EXIT_MISCONFIGURED
-    except EOFError:
+    except EOFError as error:
+        print(f"goqueue worker: {error}", file=sys.stderr)  # noqa: T201  before any logging is set up
         return 1
     return 0
 

@@ -38,9 +38,22 @@ STRAYS_KEPT_MAX: Final = 10_000
 log = structlog.get_logger("goqueue.engine")
 
 
+BEAT_SPREAD: Final = 0.1
+"""A beat comes up to this share of the interval earlier or later, so that those of a fleet which was started at one
+moment spread over time."""
+BEATS_IN_LEASE: Final = 3
+"""At least so many, so that one may get lost. No beat is put off beyond that."""
+
+
 def beat_every_s(settings: WorkerSettings) -> float:
-    """Return the interval of beats: at least three in a lease, so that one may get lost."""
-    return min(settings.beat_s, settings.lease_s / 3)
+    """Return the interval of beats."""
+    return min(settings.beat_s, settings.lease_s / BEATS_IN_LEASE)
+
+
+def beat_in_s(settings: WorkerSettings, random01: float) -> float:
+    """Return when the next beat comes after one: jittered by ``random01``, and never later than is safe."""
+    jittered_s = beat_every_s(settings) * (1 + BEAT_SPREAD * (2 * random01 - 1))
+    return min(jittered_s, settings.lease_s / BEATS_IN_LEASE)
 
 
 class Keeper:
@@ -148,7 +161,8 @@ class Keeper:
 
     async def _pause(self) -> None:
         """Wait for the next beat's time, or until somebody wants one before it."""
-        while (left_s := min(self._wanted_at, self._begun_at + self._beat_s) - time.monotonic()) > 0:
+        beat_at = self._begun_at + beat_in_s(self._settings, random.random())  # noqa: S311
+        while (left_s := min(self._wanted_at, beat_at) - time.monotonic()) > 0:
             self._wish.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):

@@ -1,8 +1,8 @@
 """What ties a worker process to its supervisor: a socket, with one JSON message per line in both directions.
 
 The supervisor says ``stop``, and that it has beaten for the worker while that could not. The worker says how its last
-beat looked, that it wants to be replaced, and how far its stop has come. When the other end is gone, the worker stops
-gracefully: nobody would restart or watch it any longer.
+beat looked, that it wants to be replaced, how far its stop has come, and what the store has not taken. When the other
+end is gone, the worker stops gracefully: nobody would restart or watch it any longer.
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ import contextlib
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
+import structlog
 
 from goqueue.model.lease import Beat
+from goqueue.model.outcome import Settlement
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
 
     class StopWorker(Protocol):
         """`Worker.stop`."""
 
-        def __call__(self, *, now: bool = False) -> None: ...
+        def __call__(self, *, now: bool = False, patience_s: float = 0.0) -> None: ...
 
 
 FD_VARIABLE: Final = "GOQUEUE_LIFELINE_FD"
 LINE_BYTES_MAX: Final = 1 << 20
+WILL_BYTES: Final = 1 << 18
+"""A line of a will is about this long: with one outcome more it is still far from `LINE_BYTES_MAX`."""
+SEND_AGAIN_S: Final = 0.01
 HELLO_S: Final = 30.0
+
+log = structlog.get_logger("goqueue.engine")
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -44,6 +51,8 @@ class StopNow(msgspec.Struct, frozen=True, tag="stop"):
     """Supervisor to worker: stop gracefully; with ``now`` hand running jobs back at once."""
 
     now: bool = False
+    patience_s: float = 0.0
+    """Another process has its place, and nobody is in a hurry: what runs has this long before the grace begins."""
 
 
 class BeatenFor(msgspec.Struct, frozen=True, tag="beaten_for"):
@@ -66,7 +75,16 @@ class Recycling(msgspec.Struct, frozen=True, tag="recycling"):
 
 
 class Stopping(msgspec.Struct, frozen=True, tag="stopping"):
-    """Worker to supervisor: it stops, for whatever reason, and must have ended when a stop's time is over."""
+    """Worker to supervisor: it stops, for whatever reason, and must have ended when a stop's time is over, which begins
+    after ``patience_s``. Said again when that has become shorter."""
+
+    patience_s: float = 0.0
+
+
+class Will(msgspec.Struct, frozen=True, tag="will"):
+    """Worker to supervisor: it ends before the store has taken these outcomes. Whoever buries it brings them there."""
+
+    outcomes: list[Settlement]
 
 
 class Left(msgspec.Struct, frozen=True, tag="left"):
@@ -74,7 +92,7 @@ class Left(msgspec.Struct, frozen=True, tag="left"):
 
 
 ToWorker: TypeAlias = Hello | StopNow | BeatenFor
-ToSupervisor: TypeAlias = Beating | Recycling | Stopping | Left
+ToSupervisor: TypeAlias = Beating | Recycling | Stopping | Will | Left
 
 encode: Final = msgspec.json.Encoder().encode
 decode_to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
@@ -89,6 +107,7 @@ class Lifeline:
         self._connection = connection
         self._buffer = b""
         self._unsent = b""
+        self.bequeathed = 0
         self._stop: StopWorker | None = None
         self._orphaned: Callable[[], None] | None = None
         self._beaten_at: Callable[[float, float], None] | None = None
@@ -134,6 +153,28 @@ class Lifeline:
             self._unsent += encode(message) + b"\n"
         self._send()
 
+    async def bequeath(self, outcomes: Iterable[Settlement]) -> None:
+        """Hand these over to the supervisor as fast as it reads. `bequeathed` counts them, to the end."""
+        piece: list[Settlement] = []
+        size = 0
+        for one in outcomes:
+            piece.append(one)
+            size += len(encode(one))
+            if size >= WILL_BYTES:
+                await self._hand_over(piece)
+                piece, size = [], 0
+        if piece:
+            await self._hand_over(piece)
+
+    async def _hand_over(self, piece: list[Settlement]) -> None:
+        self._unsent += encode(Will(piece)) + b"\n"
+        self._send()
+        while self._unsent and self._stop is not None:
+            await asyncio.sleep(SEND_AGAIN_S)
+            self._send()
+        if not self._unsent:
+            self.bequeathed += len(piece)
+
     def _send(self) -> None:
         with contextlib.suppress(OSError):
             while self._unsent:
@@ -149,6 +190,9 @@ class Lifeline:
             except OSError:
                 chunk = b""
             if not chunk:
+                log.warning(
+                    "stop", reason="the supervisor has gone: nobody would watch this process, or start it again"
+                )
                 orphaned = self._orphaned
                 self.detach()
                 if orphaned is not None:
@@ -166,9 +210,9 @@ class Lifeline:
         match decode_to_worker.decode(line):
             case Hello():
                 pass
-            case StopNow(now=now):
+            case StopNow(now=now, patience_s=patience_s):
                 if self._stop is not None:
-                    self._stop(now=now)
+                    self._stop(now=now, patience_s=patience_s)
             case BeatenFor(sent_at=sent_at, ttl_s=ttl_s):
                 if self._beaten_at is not None:
                     self._beaten_at(sent_at, ttl_s)

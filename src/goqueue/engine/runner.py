@@ -239,12 +239,12 @@ class Runner:
         told = {"job_id": run.lease.id, "kind": run.lease.kind, "stop": run.stop.name.lower()}
         hung = f"still running {self._settings.cancel_grace_s:g} s after it was told to stop"
         if self._attempts.kill(run):
-            log.error("kill", **told)
-            self._finish(run, None, HandlerHung(f"{hung}; its process was killed"))
+            outcome = self._finish(run, None, HandlerHung(f"{hung}; its process was killed"))
+            log.error("kill", **told, outcome=type(outcome).__name__.lower())
             return
         stack = run.stack()
-        log.error("abandon", **told, stack=stack)
-        self._finish(run, None, HandlerHung(f"{hung}\n{stack}"))
+        outcome = self._finish(run, None, HandlerHung(f"{hung}\n{stack}"))
+        log.error("abandon", **told, outcome=type(outcome).__name__.lower(), stack=stack)
         if run.job is not None and not run.job.done():
             self.hung.add(run)
             run.job.add_done_callback(lambda _: self.hung.discard(run))
@@ -355,13 +355,14 @@ class Runner:
         if self._end(run):
             self._decide(run.lease, outcome)
 
-    def _finish(self, run: Running, returned: object, raised: BaseException | None) -> None:
+    def _finish(self, run: Running, returned: object, raised: BaseException | None) -> Outcome | None:
+        """Judge it and let it go; return what becomes of its job, None if that was decided before."""
         if not self._end(run):
-            return
+            return None
         lease, task = run.lease, run.task
         if returned is None and raised is None and run.stop is Stop.NONE:
             self._decide(lease, COMPLETE)  # what the verdict would be, and what most are
-            return
+            return COMPLETE
         outcome = verdict(
             returned,
             raised,
@@ -373,6 +374,7 @@ class Runner:
             since_claim_s=time.monotonic() - run.claimed_at,
         )
         self._decide(lease, outcome)
+        return outcome
 
     def _end(self, run: Running) -> bool:
         """Free its slot. False if it was given up before: the job has its outcome already."""

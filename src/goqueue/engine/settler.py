@@ -66,7 +66,8 @@ class Settler:
         self._ready: deque[Settlement] = deque()
         self._suspects: deque[Batch] = deque()
         self._others_first = False
-        self._busy: dict[tuple[str, int], int] = {}
+        self._busy: dict[tuple[str, int], tuple[int, Settlement]] = {}
+        """Outcomes whose rows were locked, with their tries so far: on their way, or waiting for the next one."""
         self._away = 0
         self._flying: set[Batch] = set()
         self.add = self._ready.append
@@ -111,6 +112,12 @@ class Settler:
         batches = (self._ready, *(batch.outcomes for batch in (*self._flying, *self._suspects)))
         return any((s.ref.id, s.fence) == key for outcomes in batches for s in outcomes)
 
+    def undecided(self) -> list[Settlement]:
+        """Return all that the store has not answered for good."""
+        batches = (self._ready, *(batch.outcomes for batch in (*self._flying, *self._suspects)))
+        found = {(one.ref.id, one.fence): one for outcomes in batches for one in outcomes}
+        return list(({key: one for key, (_, one) in self._busy.items()} | found).values())
+
     def put_back(self, batch: Batch) -> None:
         """Keep a batch that may or may not have been written: sent again, it answers ``already`` where it was."""
         self._landed(batch)
@@ -138,7 +145,8 @@ class Settler:
         key = (settlement.ref.id, settlement.fence)
         if answer is Answer.BUSY:
             self.settled -= 1
-            tries = self._busy[key] = self._busy.get(key, 0) + 1
+            tries = self._busy.get(key, (0, settlement))[0] + 1
+            self._busy[key] = (tries, settlement)
             delay_s = min(BUSY_MAX_S, BUSY_S * 2 ** min(tries - 1, 16)) * random.random()  # noqa: S311
             self._away += 1
             self._loop.call_later(delay_s, self._again, settlement)

@@ -154,6 +154,9 @@ class SpeakerThread:
                     await self._speaker.run()
             except GoQueueError as error:
                 log.warning("beat_for", pid=self._pid, error=str(error))
+            except Exception:  # whatever the store raises: without this thread nobody would beat for a blocked loop
+                log.exception("beat_for", pid=self._pid)
+            if not self._stopped.is_set():
                 await asyncio.sleep(backoff.next_s())
 
     def _speak(self, sent_at: float, ttl_s: float) -> None:

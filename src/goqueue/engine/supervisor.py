@@ -1,8 +1,8 @@
 """`Supervisor`: starts worker processes, watches them, and speaks for them to the store when they cannot.
 
 It runs no user code, so nothing can keep it from its beats: while a worker's process lives and shows signs of life, or
-one of its handlers may still be busy, its leases hold. When the process dies the supervisor knows it at once, and
-settles what it held: a crash for the jobs that had started, and back with the others.
+one of its handlers may still be busy, its leases hold. When the process dies the supervisor knows it at once, starts
+another, and settles what it held: a crash for the jobs that had started, and back with the others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from goqueue.engine.backoff import Backoff
+from goqueue.engine.burials import Burials
 from goqueue.engine.child import EXIT_MISCONFIGURED
 from goqueue.engine.ending import end
 from goqueue.engine.worker_process import WorkerProcess
@@ -23,6 +24,7 @@ from goqueue.model.job import DEFAULT_TENANT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from goqueue.engine.burials import Get
     from goqueue.model.lease import Beat, Beaten
     from goqueue.model.outcome import Answer, Settlement
     from goqueue.settings import WorkerSettings
@@ -40,7 +42,7 @@ class Supervisor:
     """Runs ``settings.processes`` workers, each ``target(child)`` in a process of its own (see `goqueue.engine.child`).
 
     ``payload`` is handed to the target as it is. ``extend`` and ``settle`` are the store's: the supervisor beats for
-    its children and buries them with it.
+    its children and buries them with it. ``get`` is, too: with it the log tells which jobs a death has made dead.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Supervisor:
         *,
         extend: Callable[[Beat], Awaitable[Beaten]],
         settle: Callable[[Sequence[Settlement]], Awaitable[list[Answer]]],
+        get: Get | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> None:
         self.restarts = 0
@@ -63,6 +66,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._now = False
         self._living: set[WorkerProcess] = set()
+        self._burials = Burials(get)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -77,7 +81,7 @@ class Supervisor:
             one.stop(now=self._now)
 
     async def run(self) -> None:
-        """Keep the processes running until `stop`, and return when the last has ended.
+        """Keep the processes running until `stop`, and return when the last has ended and is buried.
 
         Raises `ConfigurationError` if one says that starting it again would not help.
         """
@@ -87,10 +91,12 @@ class Supervisor:
             if any(keeper.exception() for keeper in done):
                 self.stop()
             results = await asyncio.gather(*keepers, return_exceptions=True)
+            await self._burials.close()
         finally:
             for one in list(self._living):
                 one.kill()
             await end(keepers)
+            await self._burials.close(within_s=0.0)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -133,6 +139,7 @@ class Supervisor:
 
     async def _begin(self, number: int) -> _Life | None:
         """Start a process. None if the system has none to give now (processes, memory, files): that ends no other."""
+        await _first_of(self._burials.room(), self._stopping.wait())
         try:
             process = await WorkerProcess.spawn(
                 self._target,
@@ -140,7 +147,6 @@ class Supervisor:
                 self._settings,
                 tenant=self._tenant,
                 extend=self._extend,
-                settle=self._settle,
             )
         except OSError as error:
             log.error("spawn", worker=number, error=str(error), do="look at the limits of processes, memory and files")
@@ -149,7 +155,17 @@ class Supervisor:
         if self._stopping.is_set():
             process.stop(now=self._now)
         log.info("spawn", worker=number, pid=process.pid, worker_id=process.worker_id)
-        return _Life(process, self._living)
+        return _Life(process, self._live(process))
+
+    async def _live(self, process: WorkerProcess) -> int:
+        """Stay with a process until it has ended; its burial then goes on beside the one that takes its place."""
+        try:
+            code = await process.run()
+        finally:
+            self._living.discard(process)
+        if (burial := process.burial(self._settle)) is not None:
+            self._burials.begin(burial)
+        return code
 
     async def _pause(self, number: int, code: int, lived_s: float, backoff: Backoff) -> None:
         """Wait as long as one must before it is started again: the longer the more often it has failed."""
@@ -176,7 +192,9 @@ class Supervisor:
         await _first_of(new.ended, new.process.up.wait(), old.ended, self._stopping.wait(), timeout_s=UP_S)
         if new.process.up.is_set() or old.ended.done() or self._stopping.is_set():
             log.info("replace", worker=number, old_pid=old.process.pid, new_pid=new.process.pid)
-            old.process.stop(now=self._now)
+            # Nobody is in a hurry: what runs in the old one need not be run again from its beginning.
+            patience_s = 0.0 if self._stopping.is_set() else self._settings.recycle_grace_s
+            old.process.stop(now=self._now, patience_s=patience_s)
             return new
         log.error("replace", worker=number, old_pid=old.process.pid, reason="the new process did not come up in time")
         new.process.kill()
@@ -185,13 +203,12 @@ class Supervisor:
 
 
 class _Life:
-    """A process with the task that stays with it."""
+    """A process with the task that stays with it until it has ended."""
 
-    def __init__(self, process: WorkerProcess, living: set[WorkerProcess]) -> None:
+    def __init__(self, process: WorkerProcess, work: Coroutine[object, object, int]) -> None:
         self.process = process
         self.began_at = time.monotonic()
-        self.ended = asyncio.create_task(process.run())
-        self.ended.add_done_callback(lambda _: living.discard(process))
+        self.ended = asyncio.create_task(work)
 
 
 async def _first_of(

@@ -41,6 +41,8 @@ UNWIND_S: Final = 1.0
 """At a stop, handlers that were told to end have this long before their jobs are handed back anyway."""
 FLUSH_S: Final = 10.0
 """At a stop, the last outcomes have this long to reach the store."""
+WILL_S: Final = 3.0
+"""Those that have not reached it have this long to reach the supervisor instead."""
 
 log = structlog.get_logger("goqueue.engine")
 
@@ -59,6 +61,10 @@ def worker_info(
         kinds=tuple(sorted(app.tasks)),
         concurrency=settings.concurrency,
     )
+
+
+class WorkerBroken(RuntimeError):
+    """A part of the worker that must run as long as it does has ended by itself: a bug. Its jobs were handed back."""
 
 
 class Worker:
@@ -99,6 +105,9 @@ class Worker:
         self._speaker: SpeakerThread | None = None
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._patience_s = 0.0
+        self._broken: WorkerBroken | None = None
         self._parts: _Parts | None = None
         self._recycling = False
 
@@ -106,12 +115,13 @@ class Worker:
 
     def stop(self, *, now: bool = False) -> None:
         """Stop gracefully; a second call, or ``now``, hands running jobs back at once. Call on the loop's thread."""
-        if now or self._stop.is_set():
+        if now or self._hurry.is_set():
             self._stop_now.set()
-        self._stop.set()
+        self.stop_gracefully()
 
     def stop_gracefully(self) -> None:
         """Stop as `stop` does, but however often it is called, never more abruptly."""
+        self._hurry.set()
         self._stop.set()
 
     @property
@@ -125,7 +135,10 @@ class Worker:
         return len(self._parts.runner.hung) if self._parts else 0
 
     async def run(self) -> None:
-        """Run jobs until `stop`; then return, with everything handed back or settled. Can be called once."""
+        """Run jobs until `stop`; then return, with everything handed back or settled. Can be called once.
+
+        Raises `WorkerBroken` if it cannot go on; whatever it can still hand back or settle is, before.
+        """
         async with self._lifespan() as state:
             await self._run(state, until_idle=False)
 
@@ -145,6 +158,8 @@ class Worker:
         loops = [asyncio.create_task(parts.keeper.run(), name="goqueue-keeper")]
         loops += [asyncio.create_task(parts.fetcher.pump(), name=f"goqueue-pump-{n}") for n in range(PUMPS)]
         loops += [asyncio.create_task(parts.fetcher.listen(), name="goqueue-listen")]
+        for loop in loops:
+            loop.add_done_callback(self._ended)
         self._tie(parts)
         parts.pulse.start()
         log.info("start", worker_id=self.info.id, queues=self._queues, concurrency=self._settings.concurrency)
@@ -156,13 +171,26 @@ class Worker:
             await self._shut_down(parts)
         finally:
             parts.fetcher.close()
-            await _end(loops)
+            for loop in loops:
+                loop.remove_done_callback(self._ended)
+            await end(loops)
             parts.pulse.close()
             if self._lifeline is not None:
                 self._lifeline.detach()
             if self._speaker is not None:
                 await self._speaker.close()
             await parts.runner.close()
+        if self._broken is not None:
+            raise self._broken
+
+    def _ended(self, loop: asyncio.Task[None]) -> None:
+        """One of the loops is over, although none may be: without it the worker only looks alive. So it ends."""
+        error = None if loop.cancelled() else loop.exception()
+        log.error("loop", name=loop.get_name(), error=repr(error), do="the worker stops; report this", exc_info=error)
+        if self._broken is None:
+            self._broken = WorkerBroken(f"{loop.get_name()} has ended by itself: {error!r}")
+            self._broken.__cause__ = error
+        self.stop(now=True)
 
     def _tie(self, parts: _Parts) -> None:
         """Tie this worker to who beats for it when it cannot."""
@@ -186,14 +214,18 @@ class Worker:
         """Stop claiming, hand back what has not started, finish what runs, flush outcomes, take leave."""
         runner, fetcher, settler, keeper = parts.runner, parts.fetcher, parts.settler, parts.keeper
         started = time.monotonic()
-        if self._lifeline is not None:
-            self._lifeline.say(Stopping())
+        self._say_stopping()
         fetcher.open = False
         keeper.draining = True
         keeper.beat_soon()
         runner.stopping = True
         released = runner.hand_back_waiting()
-        log.info("stop", running=len(runner.running), released=released, grace_s=self._settings.grace_s)
+        patience_s = 0.0 if self._hurry.is_set() else self._patience_s
+        grace_s = patience_s or self._settings.grace_s
+        log.info("stop", running=len(runner.running), released=released, grace_s=grace_s)
+        if patience_s:  # another process has its place, so this one may take its time
+            await self._first_of(runner.quiet, self._hurry, self._stop_now, timeout_s=patience_s)
+            self._say_stopping()
         await self._first_of(runner.quiet, self._stop_now, timeout_s=self._settings.grace_s)
         if runner.running:
             log.warning("hand_back", jobs=runner.hand_back_running())
@@ -201,7 +233,7 @@ class Worker:
             runner.abandon_running()
         flushed = await self._flush(parts)
         if not flushed:
-            log.error("drop", outcomes=settler.waiting, reason="the store did not take them before the end of the stop")
+            await self._bequeath(settler)
         try:
             async with asyncio.timeout(UNWIND_S * 2):
                 await keeper.leave()
@@ -211,6 +243,19 @@ class Worker:
             if flushed and self._lifeline is not None:
                 self._lifeline.say(Left())
         log.info("stopped", settled=settler.settled, lost=settler.lost, took_s=round(time.monotonic() - started, 3))
+
+    async def _bequeath(self, settler: Settler) -> None:
+        """Leave what the store did not take to the supervisor, which brings it there when it is back."""
+        outcomes, left_to = settler.undecided(), 0
+        if self._lifeline is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WILL_S):
+                    await self._lifeline.bequeath(outcomes)
+            left_to = self._lifeline.bequeathed
+            log.warning("bequeath", outcomes=left_to, reason="the store did not take them before the end of the stop")
+        if left_to < len(outcomes):
+            reason = "neither the store nor a supervisor took them before the end of the stop: their jobs run again"
+            log.error("drop", outcomes=len(outcomes) - left_to, reason=reason)
 
     async def _flush(self, parts: _Parts) -> bool:
         try:
@@ -233,11 +278,18 @@ class Worker:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _told_to_stop(self, *, now: bool = False) -> None:
+    def _told_to_stop(self, *, now: bool = False, patience_s: float = 0.0) -> None:
         # The supervisor counts for us: a signal to the whole group comes to us twice, and means one.
-        self._stop.set()
+        self._patience_s = patience_s
         if now:
             self._stop_now.set()
+        if not patience_s:
+            self._hurry.set()
+        self._stop.set()
+
+    def _say_stopping(self) -> None:
+        if self._lifeline is not None:
+            self._lifeline.say(Stopping(0.0 if self._hurry.is_set() else self._patience_s))
 
     # -- what the keeper reports ------------------------------------------------------------------
 
@@ -261,7 +313,7 @@ class Worker:
             parts.runner.hand_back_waiting()
             parts.runner.hand_back_running()
 
-    def _recycle(self, reason: str) -> None:
+    def _recycle(self, reason: str, *, routine: bool = True) -> None:
         """This process has become a burden. A supervisor starts another in its place, and then stops this one."""
         if self._recycling or self._stop.is_set():
             return
@@ -271,7 +323,7 @@ class Worker:
                 "recycle", reason=reason, hung=self.hung, do="restart this process: it has no supervisor that would"
             )
             return
-        log.warning("recycle", reason=reason, hung=self.hung)
+        (log.info if routine else log.warning)("recycle", reason=reason, hung=self.hung)
         self._lifeline.say(Recycling(reason))
 
     def _news(self) -> None:
@@ -301,7 +353,7 @@ class _Parts:
             settle=self.settler.add,
             returns=self.settler.note_return,
             wake=wake,
-            crowded=lambda: worker._recycle("too many handlers go on after they were told to stop"),
+            crowded=lambda: worker._recycle("too many handlers go on after they were told to stop", routine=False),
             port=port,
             journal=worker._journal,
             app_ref=worker._app_ref,
@@ -336,10 +388,3 @@ class _Parts:
         self.pulse = Pulse(
             settings, runner=self.runner, prefetch=prefetch, journal=worker._journal, recycle=worker._recycle
         )
-
-
-async def _end(loops: list[asyncio.Task[None]]) -> None:
-    await end(loops)
-    for loop in loops:
-        if not loop.cancelled() and loop.exception() is not None:
-            log.error("loop", name=loop.get_name(), error=repr(loop.exception()))

@@ -1,13 +1,15 @@
-"""`WorkerProcess`: one worker process as its supervisor sees it, from its start to its burial."""
+"""`WorkerProcess`: one worker process as its supervisor sees it, from its start to its death."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Final, assert_never
 from uuid import uuid4
 
@@ -19,7 +21,7 @@ from goqueue.engine.burial import Burial, cause_of_death
 from goqueue.engine.ending import end
 from goqueue.engine.speaker import Speaker
 from goqueue.engine.watch import WATCH_S, Watch
-from goqueue.engine.worker import FLUSH_S, UNWIND_S
+from goqueue.engine.worker import FLUSH_S, UNWIND_S, WILL_S
 from goqueue.model.lease import WorkerInfo
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from goqueue.engine.journal import Began
     from goqueue.model.lease import Beat, Beaten
-    from goqueue.model.outcome import Answer, Settlement
+    from goqueue.model.outcome import Answer, Outcome, Settlement
     from goqueue.settings import WorkerSettings
 
 KILL_MARGIN_S: Final = 5.0
@@ -43,8 +45,8 @@ log = structlog.get_logger("goqueue.supervisor")
 class WorkerProcess:
     """A process, our end of its lifeline, and the journal page that it writes.
 
-    `run` stays with it until it has ended and is buried. `up` is set when it has registered with the store, `asks`
-    when it wants to be replaced.
+    `run` stays with it until it has ended; then `burial` tells what is left to be done. `up` is set when it has
+    registered with the store, `asks` when it wants to be replaced.
     """
 
     def __init__(
@@ -56,7 +58,6 @@ class WorkerProcess:
         *,
         tenant: str,
         extend: Callable[[Beat], Awaitable[Beaten]],
-        settle: Callable[[Sequence[Settlement]], Awaitable[list[Answer]]],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -69,12 +70,15 @@ class WorkerProcess:
         self._settings = settings
         self._tenant = tenant
         self._extend = extend
-        self._settle = settle
         self._reader = reader
         self._writer = writer
-        self._stopping = asyncio.Event()
+        self._end_at = math.inf
+        self._end_set = asyncio.Event()
         self._left = False
         self._cause = ""
+        self._started: Mapping[tuple[str, int], Began] = {}
+        self._will: dict[tuple[str, int], Outcome] = {}
+        self._may_hold = False
         self._speaker = Speaker(
             settings,
             extend,
@@ -91,7 +95,6 @@ class WorkerProcess:
         *,
         tenant: str,
         extend: Callable[[Beat], Awaitable[Beaten]],
-        settle: Callable[[Sequence[Settlement]], Awaitable[list[Answer]]],
     ) -> WorkerProcess:
         """Start a process that will run ``target`` (see `goqueue.engine.child`)."""
         page = journal.Page.create(journal.slots_for(settings))
@@ -119,7 +122,6 @@ class WorkerProcess:
             settings,
             tenant=tenant,
             extend=extend,
-            settle=settle,
             reader=reader,
             writer=writer,
         )
@@ -134,10 +136,10 @@ class WorkerProcess:
         return self._process.returncode is None
 
     async def run(self) -> int:
-        """Stay with it until it has ended and is buried; return its exit code."""
+        """Stay with it until it has ended; return its exit code."""
         listening = asyncio.create_task(self._listen())
-        helpers = [asyncio.create_task(self._speaker.run()), asyncio.create_task(self._kill_late())]
-        helpers.append(asyncio.create_task(self._watch([helpers[0]])))
+        speaking = asyncio.create_task(self._speaker.run())
+        helpers = [speaking, asyncio.create_task(self._kill_late()), asyncio.create_task(self._watch(speaking))]
         try:
             code = await self._process.wait()
             await asyncio.wait([listening], timeout=LAST_WORDS_S)
@@ -145,16 +147,31 @@ class WorkerProcess:
             await end((*helpers, listening))
             await asyncio.gather(*helpers, listening, return_exceptions=True)  # so that nothing they raised is unseen
             self._writer.close()
-            started, alive = self._page.started(), self._page.alive_at
+            self._started, self._may_hold = self._page.started(), self._page.alive_at > 0
             self._page.close()
-        if alive and not self._left:  # else: it never held a lease, or handed all of them back itself
-            await self._bury(started, self._cause or cause_of_death(code))
+        self._cause = self._cause or cause_of_death(code)
         return code
 
-    def stop(self, *, now: bool = False) -> None:
-        """Stop it gracefully; with ``now`` it hands back at once."""
-        self._stopping.set()
-        self._tell(lifeline.StopNow(now=now))
+    def burial(self, settle: Callable[[Sequence[Settlement]], Awaitable[list[Answer]]]) -> Burial | None:
+        """Return what is to be done with what it held, after its end; None if it held nothing."""
+        if self._left or not self._may_hold:  # it handed all of it back itself, or never held a lease
+            return None
+        last = self._speaker.last
+        return Burial(
+            last.worker if last is not None else WorkerInfo(id=self.worker_id, pid=self.pid),
+            self._started,
+            self._cause,
+            self._settings,
+            tenant=self._tenant,
+            extend=self._extend,
+            settle=settle,
+            will=self._will,
+        )
+
+    def stop(self, *, now: bool = False, patience_s: float = 0.0) -> None:
+        """Stop it gracefully, its grace beginning after ``patience_s``; with ``now`` it hands back at once."""
+        self._end_after(patience_s)
+        self._tell(lifeline.StopNow(now=now, patience_s=patience_s))
 
     def kill(self) -> None:
         """End it. Idempotent."""
@@ -182,8 +199,10 @@ class WorkerProcess:
                 self.up.set()
             case lifeline.Recycling():
                 self.asks.set()
-            case lifeline.Stopping():
-                self._stopping.set()
+            case lifeline.Stopping(patience_s=patience_s):
+                self._end_after(patience_s)
+            case lifeline.Will(outcomes=outcomes):
+                self._will |= {(one.ref.id, one.fence): one.outcome for one in outcomes}
             case lifeline.Left():
                 self._left = True
             case _:
@@ -191,7 +210,7 @@ class WorkerProcess:
 
     # -- its death --------------------------------------------------------------------------------
 
-    async def _watch(self, speakers: list[asyncio.Task[None]]) -> None:
+    async def _watch(self, speaking: asyncio.Task[None]) -> None:
         """Give it up when it has been stuck for too long: first in a way that leaves its stacks in the log."""
         watch = Watch(self._page, self._settings)
         while True:
@@ -200,31 +219,25 @@ class WorkerProcess:
             await asyncio.sleep(WATCH_S)
         self._cause = f"it did not answer for {watch.stuck_s:.0f} s beyond its handlers' timeouts, and was aborted"
         log.error("abort", pid=self.pid, reason=self._cause, do="see its stacks, which it writes to its standard error")
-        for speaker in speakers:  # should even a kill not end it: its leases must
-            speaker.cancel()
+        silencing = asyncio.create_task(end([speaking]))  # should even a kill not end the process: its leases must
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGABRT)
         await asyncio.sleep(ABORT_S)
         self.kill()
+        await silencing
+
+    def _end_after(self, patience_s: float) -> None:
+        """It stops: note until when it may take, unless that was to be sooner already."""
+        stop_s = self._settings.grace_s + UNWIND_S * 3 + FLUSH_S + WILL_S
+        self._end_at = min(self._end_at, time.monotonic() + patience_s + stop_s + KILL_MARGIN_S)
+        self._end_set.set()
 
     async def _kill_late(self) -> None:
-        await self._stopping.wait()
-        await asyncio.sleep(self._settings.grace_s + UNWIND_S * 3 + FLUSH_S + KILL_MARGIN_S)
+        while (left_s := self._end_at - time.monotonic()) > 0:
+            self._end_set.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if left_s == math.inf else left_s):
+                    await self._end_set.wait()
         self._cause = "it did not end in the time that a stop may take, and was killed"
         log.error("kill", pid=self.pid, reason=self._cause)
         self.kill()
-
-    async def _bury(self, started: Mapping[tuple[str, int], Began], cause: str) -> None:
-        last = self._speaker.last
-        burial = Burial(
-            last.worker if last is not None else WorkerInfo(id=self.worker_id, pid=self.pid),
-            started,
-            cause,
-            self._settings,
-            tenant=self._tenant,
-            extend=self._extend,
-            settle=self._settle,
-        )
-        done = await burial.perform()
-        level = log.warning if done else log.error
-        level("bury", pid=self.pid, cause=cause, crashed=burial.crashed, released=burial.released, complete=done)

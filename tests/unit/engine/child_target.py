@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from goqueue.engine import worker as worker_module
+from goqueue.engine.keeper import Keeper
 from goqueue.engine.worker import Worker, worker_info
 from goqueue.model.errors import NotConfigured
 from goqueue.settings import WorkerSettings
@@ -40,6 +42,7 @@ class Payload(msgspec.Struct):
 
 app = GoQueue()
 report_to: socket.socket
+store: ReportingStore
 
 
 def report(*words: object) -> None:
@@ -97,6 +100,23 @@ async def hold_past_timeout(seconds: float) -> None:
 async def noop(seconds: float) -> None: ...
 
 
+@app.task
+async def cut_off(seconds: float) -> str:
+    """From here on the store is away, and stays away."""
+    store.down = True
+    report("cut_off", os.getpid())
+    return "done"
+
+
+def break_the_keeper() -> None:
+    """As a bug would, for which nobody has thought of a net."""
+
+    async def pause(self: Keeper) -> None:
+        raise ZeroDivisionError("a bug in the keeper")
+
+    Keeper._pause = pause  # type: ignore[method-assign]
+
+
 def deadlock() -> None:
     report("deadlocked", os.getpid())
     lock = threading.Lock()
@@ -122,7 +142,7 @@ class ReportingStore(FaultyStore):
 
 
 async def target(child: Child) -> None:
-    global report_to
+    global report_to, store
     payload = msgspec.json.decode(child.payload, type=Payload)
     if payload.job == "misconfigured":
         raise NotConfigured("there is no store")
@@ -136,6 +156,10 @@ async def target(child: Child) -> None:
     info = worker_info(app, payload.settings, ("default",), id=child.worker_id)
     report("up", os.getpid(), child.worker_id)
     worker = Worker(app, store, payload.settings, info=info, lifeline=child.lifeline, journal=child.journal)
+    if payload.job == "cut_off":
+        worker_module.FLUSH_S = 0.3  # type: ignore[misc]
+    if payload.job == "broken_keeper" and first:
+        break_the_keeper()
     if payload.job == "deadlock" and first:
         asyncio.get_running_loop().call_later(1.0, deadlock)
     await child.serve(worker)

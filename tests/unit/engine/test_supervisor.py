@@ -19,12 +19,14 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from goqueue.engine import burials
+from goqueue.engine.child import EXIT_BROKEN
 from goqueue.engine.supervisor import Supervisor
 from goqueue.engine.worker_process import WorkerProcess
 from goqueue.model.errors import ConfigurationError, StoreUnavailable
 from goqueue.model.job import JobRef
 from goqueue.model.lease import Beat, Beaten, Held
-from goqueue.model.outcome import Answer, Crash, Release, Settlement
+from goqueue.model.outcome import Answer, Complete, Crash, Release, Settlement
 from goqueue.settings import WorkerSettings
 from tests.unit.engine.child_target import Payload
 from tests.unit.engine.faults import DEADLINE_S, quick
@@ -144,15 +146,30 @@ async def test_a_dead_process_is_buried_at_once_and_started_again(tmp_path: Path
         assert supervisor.restarts == 1
 
 
-async def test_a_burial_waits_for_a_store_that_is_down(tmp_path: Path) -> None:
-    async with staged(tmp_path, quick(lease_s=30.0), "wait", 600.0) as (stage, _, _):
+async def test_a_burial_waits_for_a_store_that_is_down_and_the_next_process_does_not(tmp_path: Path) -> None:
+    async with staged(tmp_path, quick(lease_s=60.0), "wait", 600.0) as (stage, _, _):
         await stage.until(lambda: len(stage.told("waiting")) == 1)
         stage.down = True
-        os.kill(int(stage.told("up")[0][1]), signal.SIGKILL)
-        await asyncio.sleep(0.1)  # so that its first try fails
-        stage.down = False
-        await stage.until(lambda: any(beat.ttl_s == 0 for _, beat in stage.beats))
+        pid = stage.told("up")[0][1]
+        os.kill(int(pid), signal.SIGKILL)
         await stage.until(lambda: len(stage.told("up")) == 2)
+        assert stage.settled == []
+        stage.down = False
+        crashes, _ = await buried(stage, pid, 1)
+        assert [one.ref.id for one in crashes] == [stage.told("claimed", pid)[0][2]]
+
+
+async def test_a_stop_waits_for_a_burial_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(burials, "END_S", 0.5)
+    with capture_logs() as logs:
+        async with staged(tmp_path, quick(), "wait", 600.0) as (stage, supervisor, running):
+            await stage.until(lambda: len(stage.told("waiting")) == 1)
+            stage.down = True
+            os.kill(int(stage.told("up")[0][1]), signal.SIGKILL)
+            await stage.until(lambda: len(stage.told("up")) == 2)
+            supervisor.stop(now=True)
+            await asyncio.wait_for(running, DEADLINE_S)
+    assert [line["complete"] for line in logs if "complete" in line] == [False]
 
 
 async def test_a_process_that_dies_again_and_again_is_restarted_ever_more_slowly(tmp_path: Path) -> None:
@@ -212,7 +229,9 @@ async def test_a_signal_to_the_whole_group_counts_once(tmp_path: Path) -> None:
     assert stage.told("settled")[0][2:] == ["Complete", "applied"]
 
 
-async def test_a_worker_whose_supervisor_is_gone_stops_gracefully(tmp_path: Path) -> None:
+async def test_a_worker_whose_supervisor_is_gone_stops_gracefully_and_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The supervisor is a process of its own here, and is killed."""
     stage = Stage(tmp_path / "reports")
     await stage.open()
@@ -238,6 +257,7 @@ async def test_a_worker_whose_supervisor_is_gone_stops_gracefully(tmp_path: Path
     await stage.until(lambda: len(stage.told("down")) == 1)
     assert stage.told("settled")[0][2:] == ["Complete", "applied"]
     await stage.close()
+    assert "the supervisor has gone" in capfd.readouterr().out
 
 
 async def test_a_worker_that_is_not_configured_is_not_started_again(
@@ -342,6 +362,33 @@ async def test_a_loop_that_is_stuck_with_nothing_running_is_killed_and_started_a
     assert "in deadlock" in capfd.readouterr().err
 
 
+async def test_outcomes_that_the_store_did_not_take_before_the_end_are_no_crashes(tmp_path: Path) -> None:
+    """The store is away for the worker, which stops; its supervisor reaches the store, or does later."""
+    settings = quick(concurrency=1, prefetch=5)
+    async with staged(tmp_path, settings, "cut_off", others=3) as (stage, supervisor, running):
+        await stage.until(lambda: len(stage.told("cut_off")) == 1)
+        pid = stage.told("up")[0][1]
+        claimed = [id for _, _, id, _ in stage.told("claimed", pid)]
+        supervisor.stop()
+        await asyncio.wait_for(running, DEADLINE_S)
+    assert stage.undecided(pid) == []
+    outcomes = {one.ref.id: one.outcome for one in stage.settled}
+    assert outcomes[claimed[0]] == Complete(b'"done"')
+    assert {type(outcomes[id]) for id in claimed[1:]} <= {Complete, Release}
+    assert set(outcomes) == set(claimed)
+
+
+async def test_a_worker_whose_keeper_has_died_ends_with_an_error_and_is_replaced(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Alive, it would never beat again."""
+    with capture_logs() as logs:
+        async with staged(tmp_path, quick(lease_s=30.0), "broken_keeper") as (stage, _, _):
+            await stage.until(lambda: len(stage.told("up")) == 2)
+    assert next(line["exit_code"] for line in logs if line["event"] == "restart") == EXIT_BROKEN
+    assert "a bug in the keeper" in capfd.readouterr().out
+
+
 # -- recycling ------------------------------------------------------------------------------------
 
 
@@ -355,6 +402,41 @@ async def test_after_its_jobs_a_process_is_replaced_by_another_that_is_up_before
         assert len(stage.told("settled", up[0][1], "Complete")) == 51  # it had gone on meanwhile
         assert supervisor.restarts >= 1
     assert stage.settled == []  # no burial: it took its leave itself
+
+
+async def test_a_replaced_process_finishes_what_takes_longer_than_the_grace(tmp_path: Path) -> None:
+    settings = quick(recycle_jobs=2, grace_s=0.1)
+    async with staged(tmp_path, settings, "wait", 2.0, others=5) as (stage, _, _):
+        await stage.until(lambda: len(stage.told("down")) >= 1)
+        pid = stage.told("up")[0][1]
+        assert stage.told("down")[0][1] == pid
+        assert {report[2] for report in stage.told("settled", pid)} == {"Complete"}
+
+
+@pytest.mark.parametrize("who", ["supervisor", "SIGTERM"])
+async def test_a_stop_shortens_the_patience_with_a_replaced_process(tmp_path: Path, who: str) -> None:
+    settings = quick(recycle_jobs=2, grace_s=0.1)
+    async with staged(tmp_path, settings, "wait", 600.0, others=5) as (stage, supervisor, running):
+        await stage.until(lambda: len(stage.told("up")) >= 2)
+        pid = stage.told("up")[0][1]
+        await asyncio.sleep(0.5)  # longer than the grace
+        assert len(stage.told("down")) == 0
+        if who == "supervisor":
+            supervisor.stop()
+            await asyncio.wait_for(running, DEADLINE_S)
+        else:
+            os.kill(int(pid), signal.SIGTERM)
+        await stage.until(lambda: len(stage.told("down", pid)) == 1)
+        assert [report[2] for report in stage.told("settled", pid)].count("Release") == 1
+        assert stage.settled == []
+
+
+async def test_the_patience_with_a_replaced_process_has_an_end(tmp_path: Path) -> None:
+    settings = quick(recycle_jobs=2, grace_s=0.1, recycle_grace_s=0.3)
+    async with staged(tmp_path, settings, "wait", 600.0, others=5) as (stage, _, _):
+        await stage.until(lambda: len(stage.told("down")) >= 1)
+        pid = stage.told("up")[0][1]
+        assert [report[2] for report in stage.told("settled", pid)].count("Release") == 1
 
 
 async def test_at_most_one_process_too_many_however_often_they_ask(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from goqueue.engine.worker import Worker, _end
+from goqueue.engine.ending import end
+from goqueue.engine.worker import Worker
 from goqueue.model.errors import InvalidInput, LeaseLost, PermissionDenied, SchemaTooNew, SerializationConflict
 from goqueue.model.job import NewJob
 from goqueue.model.lease import Beat, Beaten
@@ -809,7 +810,7 @@ async def test_a_loop_that_swallows_a_cancellation_is_cancelled_again() -> None:
 
     loop = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    await asyncio.wait_for(_end([loop]), DEADLINE_S)
+    await asyncio.wait_for(end([loop]), DEADLINE_S)
     assert (loop.cancelled(), swallowed) == (True, 2)
 
 

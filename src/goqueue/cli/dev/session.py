@@ -210,7 +210,7 @@ class _Session:
             tell_jobs=True,
         )
         self._supervisor = Supervisor(
-            self._doors.worker_target, encode(plan), settings, extend=store.extend, settle=store.settle
+            self._doors.worker_target, encode(plan), settings, extend=store.extend, settle=store.settle, get=store.get
         )
         try:
             await self._supervisor.run()
