@@ -239,7 +239,7 @@ async def test_an_old_process_that_starts_refuses_the_new_schema(package: Path, 
 async def test_a_concurrent_migration_that_was_cut_off_goes_on(database_url: str, cut: str) -> None:
     version = next(v for v, _, text in migrate.MIGRATIONS if text.startswith("-- concurrently: job_expire"))
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("DELETE FROM goqueue.schema_migration WHERE version >= %s", (version,))
+        connection.execute("DELETE FROM goqueue.schema_migration WHERE version = %s", (version,))
         if cut == "invalid index":
             connection.execute(
                 "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'goqueue.job_expire'::regclass"

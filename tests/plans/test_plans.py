@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -146,6 +146,10 @@ LOOK_UPS: dict[str, tuple[object, ...]] = {
     "sweep_orphans": (None, 500, None, None, None, None, RETENTION, None, 1.0),
     "sweep_expired": (None, 500, "upkeep", "me", 1, None, RETENTION, '{"q1":[1.0,2.0,null]}'),
     "expired": (None, 500),
+    "find_history": (None, "default", new_id(), 50, *[None] * 8, 10_000, datetime(2026, 1, 1, tzinfo=UTC), None),
+    "find_failed": (None, "default", new_id(), 50, *[None] * 8, 10_000, datetime(2026, 1, 1, tzinfo=UTC), None),
+    "doctor_queues": (None, 100, 100, 50, 1_000),
+    "doctor_kinds": (None, "no task of kind", 100, 50, 100, 20_000),
     "lanes": (None, "default", ["q1", "q2"], 128),
 }
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import psycopg
 import pytest
 from psycopg import sql
@@ -19,6 +20,7 @@ from goqueue.cli.dev.embedded import EmbeddedPostgres
 from goqueue.model.admin import Finding, Level
 from goqueue.model.errors import ConfigurationError, StoreUnavailable
 from goqueue.model.lease import Beat, WorkerInfo
+from goqueue.model.outcome import Settlement, Snooze
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import PostgresStore, diagnosis
 from goqueue.store.postgres._async.database import AsyncDatabase
@@ -36,7 +38,7 @@ SETTINGS = StoreSettings(self_test_s=0.3)
 CHECKS = {
     *("pooler", "server_version", "primary", "privileges", "clock", "durability", "connections", "oldest_snapshot"),
     *("schema_version", "tables", "indexes", "dead_tuples", "autovacuum", "wraparound", "partitions", "locks"),
-    *("workers", "leader", "versions", "overdue", "pauses"),
+    *("workers", "leader", "versions", "overdue", "pauses", "unserved_queues", "unknown_kinds"),
 }
 ANY = Limits(snapshot_s=0, lock_s=0)
 
@@ -534,6 +536,41 @@ async def test_overdue_jobs_and_pauses(make_store: MakeStore, database_url: str)
         assert "default/mail" in found["pauses"].text
         found = await looked(database_url, now=_later(130))
         is_bad(found["overdue"], Level.WARNING, "(noop) runs for 2 min, timeout 1 s")
+
+
+async def test_queues_without_a_worker(make_store: MakeStore, database_url: str) -> None:
+    store = await make_store()
+    await store.enqueue([job(queue="mail", priority=n % 3, group_key=str(n % 4)) for n in range(9)])
+    await store.enqueue([job(queue="slow", delay_s=60)])
+    unserved = (await looked(database_url, now=_later(600)))["unserved_queues"]
+    is_bad(unserved, Level.WARNING, "default/mail: 9 ready, the first for 10 min", "default/slow: 1 ready")
+    assert "--queues mail,slow" in unserved.do
+    unserved = (await looked(database_url, Limits(due=5)))["unserved_queues"]
+    is_bad(unserved, Level.WARNING, "default/mail: at least 5 ready")
+    assert "slow" not in unserved.text
+    await store.pause("default", "mail", True)
+    found = await looked(database_url, now=_later(600))
+    is_bad(found["pauses"], Level.WARNING, "default/mail for 10 min, 9 ready, the first for 10 min, and no worker")
+    assert "mail" not in found["unserved_queues"].text
+    await store.extend(Beat(worker=WorkerInfo(id=new_id(), queues=("mail", "slow")), ttl_s=1000))
+    found = await looked(database_url, now=_later(600))
+    assert found["unserved_queues"].level is Level.OK
+    assert "no worker" not in found["pauses"].text
+
+
+async def test_kinds_that_workers_lack(make_store: MakeStore, database_url: str) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    await store.enqueue([msgspec.structs.replace(job(group_key=str(n % 2)), kind="resize") for n in range(6)])
+    leases = await claim(store, worker_id)
+    put_off = Snooze(60, "no task of kind 'resize' in this worker")
+    await store.settle([Settlement(lease.ref, lease.fence, put_off) for lease in leases])
+    await store.enqueue([job() for _ in range(20)])
+    for now in (None, _later(3600)):
+        found = (await looked(database_url, Limits(around=20), now=now))["unknown_kinds"]
+        is_bad(found, Level.WARNING, "resize in default/default (at least 6; none of its live workers", "--kind resize")
+    await store.extend(Beat(worker=WorkerInfo(id=new_id(), queues=("default",), kinds=("resize",)), ttl_s=60))
+    is_bad((await looked(database_url))["unknown_kinds"], Level.WARNING, "only some of its live workers have it")
 
 
 async def test_a_database_without_transactions_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from goqueue.model import limits
-from goqueue.model.outcome import Snooze
+from goqueue.model.outcome import UNKNOWN_KIND, Snooze
 
 if TYPE_CHECKING:
     from goqueue.model.lease import Lease
@@ -35,7 +35,7 @@ class UnknownKinds:
                 self._growing.clear()
             growing = self._growing[lease.kind] = _Growing(self._settings)
             log.warning("snooze", kind=lease.kind, job_id=lease.id, reason="no task of this kind in this worker")
-        reason = f"no task of kind {lease.kind!r} in this worker"
+        reason = f"{UNKNOWN_KIND} {lease.kind!r} in this worker"
         return Snooze(growing.next_s(), reason[: limits.REASON_CHARS_MAX])
 
 

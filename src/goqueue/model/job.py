@@ -206,7 +206,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[JobError, ...] = ()
     reason: str | None = None
     """Why it was cancelled or is dead (``attempts``, ``not_retryable``, ``retry_for``, ``deadline``, ``expired``,
-    ``crashed``, or the handler's own words)."""
+    ``crashed``, or the handler's own words); of a waiting job that was put off, why."""
     progress: msgspec.Raw | None = None
     cancel_requested_at: datetime | None = None
     worker_id: str | None = None

@@ -9,6 +9,9 @@ import msgspec
 
 from goqueue.model.job import ErrorInfo, JobRef
 
+UNKNOWN_KIND = "no task of kind"
+"""How the reason of a `Snooze` begins that puts a job off because the worker has no task of its kind."""
+
 
 class Complete(msgspec.Struct, frozen=True, tag="complete"):
     """The handler returned. ``result`` is JSON, or None for no result."""
@@ -24,7 +27,7 @@ class Retry(msgspec.Struct, frozen=True, tag="retry"):
 
 
 class Snooze(msgspec.Struct, frozen=True, tag="snooze"):
-    """Not now: again in ``delay_s`` seconds, no attempt spent."""
+    """Not now: again in ``delay_s`` seconds, no attempt spent. ``reason`` stays with the job until its next attempt."""
 
     delay_s: float
     reason: str = ""

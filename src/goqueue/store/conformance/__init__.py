@@ -29,6 +29,7 @@ CASES = (
     "changes",
     "claiming",
     "crashing",
+    "diagnosing",
     "enqueueing",
     "expiring",
     "extremes",

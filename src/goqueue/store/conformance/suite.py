@@ -8,6 +8,7 @@ from goqueue.store.conformance.admin import AdminCases
 from goqueue.store.conformance.changes import ChangeCases
 from goqueue.store.conformance.claiming import ClaimCases
 from goqueue.store.conformance.crashing import CrashCases
+from goqueue.store.conformance.diagnosing import DiagnosisCases
 from goqueue.store.conformance.enqueueing import EnqueueCases
 from goqueue.store.conformance.expiring import ExpiryCases
 from goqueue.store.conformance.extremes import ExtremeCases
@@ -44,5 +45,6 @@ class StoreCases(
     QueryCases,
     RetentionCases,
     AdminCases,
+    DiagnosisCases,
 ):
     """Everything that a store must do. Needs a fixture ``harness``."""

@@ -76,6 +76,7 @@ def _replace(memory: Memory, holder: Row, job: NewJob[object], *, keep_run_at: b
     holder.deadline_at = _deadline(memory, job)
     holder.max_attempts = max(job.max_attempts, holder.attempt + 1)
     holder.max_crashes = job.max_crashes
+    holder.reason = None
     memory.wake(holder)
 
 

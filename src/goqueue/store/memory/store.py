@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from goqueue.model.admin import Capabilities, SchemaStatus
-from goqueue.store.memory import enqueueing, upkeep, working
+from goqueue.store.memory import diagnosis, enqueueing, upkeep, working
 from goqueue.store.memory.core import Memory
 from goqueue.store.memory.signals import Signals
 from goqueue.store.memory.sync import SyncMemoryStore
@@ -152,9 +152,9 @@ class MemoryStore:
         return SchemaStatus(current=0, target=0)
 
     async def diagnose(self) -> list[Finding]:
-        """Say that this store keeps nothing."""
-        self._open()
-        return upkeep.diagnose()
+        """Say that this store keeps nothing, and name jobs that nobody will run."""
+        with self._open().verb():
+            return diagnosis.diagnose(self.memory)
 
     async def ping(self) -> None:
         """Answer, unless closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
-from goqueue.model.admin import Duty, Finding, Level, Record, Swept, Term
+from goqueue.model.admin import Duty, Record, Swept, Term
 from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Signal
 from goqueue.model.state import Event, StoredState
@@ -164,18 +164,3 @@ def pause(memory: Memory, tenant: str, queue: str, paused: bool) -> None:
 def paused(memory: Memory, tenant: str) -> list[str]:
     """Name the paused queues."""
     return sorted(queue for owner, queue in memory.paused if owner == tenant)
-
-
-# -- findings ---------------------------------------------------------------------------------------
-
-
-def diagnose() -> list[Finding]:
-    """Say the one thing that will hurt whoever takes this store for more than a model."""
-    return [
-        Finding(
-            check="durability",
-            level=Level.WARNING,
-            text="jobs are kept in the memory of one process, and end with it",
-            do="use it for tests only: set GOQUEUE_URL to a PostgreSQL",
-        )
-    ]

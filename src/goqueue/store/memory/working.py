@@ -62,6 +62,7 @@ def lease(memory: Memory, row: Row, worker_id: str) -> Lease:
     row.attempted_at = memory.now()
     row.first_attempted_at = row.first_attempted_at or row.attempted_at
     row.worker_id = worker_id
+    row.reason = None
     if row.job.unique is not None and row.job.unique.until_started:
         memory.free_key(row)
     return row.lease(row.attempted_at)
@@ -110,6 +111,7 @@ def _decide(memory: Memory, row: Row, outcome: Outcome) -> None:
             memory.crash(row, Event.CRASH_LAST, Event.CRASH)
         case Snooze():
             row.move(Event.SNOOZE)
+            row.reason = outcome.reason or None
             memory.wait(row, memory.later(outcome.delay_s))
         case Release():
             row.move(Event.RELEASE)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from goqueue.model.admin import Level
 from goqueue.model.errors import GoQueueError, StoreUnavailable
+from goqueue.model.outcome import UNKNOWN_KIND
 from goqueue.store.postgres import migrate, partitions
 from goqueue.store.postgres.errors import DriverError, is_statement_pooling, translate
 from goqueue.store.postgres.sql import query
@@ -39,7 +40,8 @@ CLOCK_LOOKS: Final = 3
 """Round trips, of which the fastest tells most about the clocks."""
 _BOUNDS: Final = (
     b"SELECT pg_catalog.set_config('statement_timeout', $1::text, true), "
-    b"pg_catalog.set_config('lock_timeout', $2::text, true), pg_catalog.set_config('transaction_read_only', 'on', true)"
+    b"pg_catalog.set_config('lock_timeout', $2::text, true), "
+    b"pg_catalog.set_config('transaction_read_only', 'on', true), pg_catalog.set_config('enable_seqscan', 'off', true)"
 )
 
 
@@ -94,6 +96,8 @@ class _Looks:
             return findings
         if schema[0].level is Level.OK:  # else the tables are those of another version
             findings += await self._look("indexes", self._structure)
+            findings += await self._look("unserved_queues", self._queues)
+            findings += await self._look("unknown_kinds", self._kinds)
         findings += await self._look("dead_tuples", self._tables)
         findings += await self._look("partitions", self._partitions)
         findings += await self._look("locks", self._locks)
@@ -231,6 +235,16 @@ class _Looks:
         limits = self._limits
         rows = await self._rows("doctor_jobs", self._now, limits.timeout_times, limits.orphan_s, limits.rows)
         return own.jobs(rows, limits)
+
+    async def _queues(self) -> list[Finding]:
+        limits = self._limits
+        rows = await self._rows("doctor_queues", self._now, limits.names, limits.rows, limits.lanes, limits.due)
+        return own.queues(rows, limits)
+
+    async def _kinds(self) -> list[Finding]:
+        limits = self._limits
+        params = (self._now, UNKNOWN_KIND, limits.names, limits.lanes, limits.around, limits.sample)
+        return [own.kinds(await self._rows("doctor_kinds", *params))]
 
 
 async def _is_between(connection: AsyncDeadlineConnection) -> bool:

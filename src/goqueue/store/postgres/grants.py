@@ -24,7 +24,7 @@ OWNER: Final = "owner"
 _WHO: Final = "connect as its owner or a superuser (--url)"
 
 _REPLACED: Final = "run_at, priority, kind, args, max_attempts, max_crashes, timeout_s, tags, meta, group_key"
-_REPLACED_LIMITS: Final = "flags, retry, schedule_to_start_s, deadline_at, expire_at"
+_REPLACED_LIMITS: Final = "flags, retry, schedule_to_start_s, deadline_at, expire_at, reason"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
 
 RIGHTS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -36,6 +36,7 @@ CREATE TABLE goqueue.job (
     deadline_at timestamp with time zone,
     expire_at timestamp with time zone,
     first_attempted_at timestamp with time zone,
+    reason text,
     CONSTRAINT job_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000, vacuum_truncate=off);
 
@@ -48,6 +49,8 @@ COMMENT ON COLUMN goqueue.job.flags IS '1 has a unique key, 2 has children, 4 ha
 COMMENT ON COLUMN goqueue.job.expire_at IS 'when it is dead unless it has been started: the earlier of deadline_at and run_at + schedule_to_start_s';
 
 COMMENT ON COLUMN goqueue.job.first_attempted_at IS 'claim of the first attempt, if that is not attempted_at; infinity: retried by hand, the next attempt is the first';
+
+COMMENT ON COLUMN goqueue.job.reason IS 'why it was put off; of no meaning while it is running';
 
 COMMENT ON TABLE goqueue.job IS 'Jobs that are not final. Change them through goqueue only: every write is fenced.';
 
@@ -114,6 +117,8 @@ CREATE TABLE goqueue.job_key (
 );
 
 COMMENT ON TABLE goqueue.job_key IS 'Who holds a unique key. until: when the hold of a final job ends.';
+
+CREATE INDEX job_key_until ON goqueue.job_key USING btree (until) WHERE (until IS NOT NULL);
 
 CREATE TABLE goqueue.leader (
     name text COLLATE "C" NOT NULL,

@@ -2,7 +2,7 @@
 -- $1 to $9 as parts/claim.sql
 -- outcomes: $10 ids  $11 fences  $12 new states (0 waits again, 3 completed, 4 cancelled, 5 dead, 6 crashed)  $13 change of attempt
 --   $14 delays in seconds  $15 results (JSON) or null  $16 errors ({type, message, traceback}) or null
---   $17 reasons or null  $18 retentions in seconds of completed, cancelled and dead jobs (null: for ever)  $19 the same by
+--   $17 reasons (of endings, or why it was put off) or null  $18 retentions in seconds of completed, cancelled and dead jobs (null: for ever)  $19 the same by
 --   queue, or null  $20 crash delay in seconds
 -- Rows: at least one. `missed` (ordinals from 1 of outcomes that were not written) is on each; the lease columns are
 --   null if nothing was claimed.
@@ -50,7 +50,7 @@ again AS (
     SET state = 0, worker_id = NULL, attempt = j.attempt + h.attempt, crashes = j.crashes + h.crashed,
         run_at = clock.now + true /*delay $20*/,
         expire_at = least(j.deadline_at, clock.now + true /*delay $20*/ + make_interval(secs => j.schedule_to_start_s)),
-        errors = true /*errors*/
+        errors = true /*errors*/, reason = h.reason
     FROM held AS h, clock
     WHERE j.ctid = h.tid AND h.final = 0
     RETURNING h.nth

@@ -21,7 +21,7 @@ held AS MATERIALIZED (
 UPDATE goqueue.job AS j
 SET run_at = held.run_at, priority = $6::int2, kind = $7::text, args = $8::text::json,
     max_attempts = greatest($9::int4, j.attempt + 1), max_crashes = $10::int4, timeout_s = $11::float8,
-    tags = $12::text::text[], meta = $13::text::json, group_key = $14::text, retry = $15::text::json,
+    reason = NULL, tags = $12::text::text[], meta = $13::text::json, group_key = $14::text, retry = $15::text::json,
     schedule_to_start_s = $16::float8, deadline_at = held.deadline_at,
     expire_at = least(held.deadline_at, held.run_at + make_interval(secs => $16::float8)),
     flags = (j.flags & ~64)

@@ -4,7 +4,7 @@
 -- Rows: job records, then finished_at, result, reason, the store's now.
 -- Indexes: job_pkey.
 WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now)
-SELECT j.* /*job_record*/, NULL::timestamptz, NULL::json, NULL::text, (SELECT now FROM clock)
+SELECT j.* /*job_record*/, NULL::timestamptz, NULL::json, CASE WHEN j.state = 0 THEN j.reason END, (SELECT now FROM clock)
 FROM (
     SELECT s.* FROM (
         SELECT * FROM goqueue.job WHERE id < $3::uuid ORDER BY id DESC LIMIT $13::int4

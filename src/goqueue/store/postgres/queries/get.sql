@@ -3,7 +3,7 @@
 -- Rows: job records, then finished_at, result, reason, the store's now.
 -- Indexes: job_pkey, job_history_pkey.
 WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now)
-SELECT j.* /*job_record*/, NULL::timestamptz, NULL::json, NULL::text, (SELECT now FROM clock)
+SELECT j.* /*job_record*/, NULL::timestamptz, NULL::json, CASE WHEN j.state = 0 THEN j.reason END, (SELECT now FROM clock)
 FROM goqueue.job AS j
 WHERE j.id = ANY ($3::uuid[]) AND j.tenant = $2::text
 UNION ALL

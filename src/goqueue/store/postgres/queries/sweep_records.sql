@@ -1,7 +1,7 @@
 -- sweep: drop records and holds of unique keys whose time has passed.
 -- $1 now or null  $2 limit  $3 to $5 the term: election (null: none), holder, number
 -- Rows: one: how many of both went, and whether the term is the present one.
--- Indexes: record_expires.
+-- Indexes: record_expires, job_key_until.
 WITH clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
 term AS MATERIALIZED (SELECT true /*term $1 $3 $4 $5*/ AS present),
 r AS (

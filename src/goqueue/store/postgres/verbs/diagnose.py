@@ -42,6 +42,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Three sweeps by default."""
     timeout_times: float = 10.0
     clock_s: float = 2.0
+    names: int = 2_000
+    """Queues that a look finds; those that come after them by name are not seen."""
+    lanes: int = 50
+    """Lanes of a queue (priority and group) that a look goes into."""
+    due: int = 1_000
+    """Due jobs of a queue that are counted."""
+    around: int = 100
+    """Jobs of a lane that are looked at on either side of now, and `sample` of them in all."""
+    sample: int = 20_000
     rows: int = 1_000
     """Rows that one look reads, at most."""
 

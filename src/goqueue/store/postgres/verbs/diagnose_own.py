@@ -189,17 +189,62 @@ def _versions(versions: list[str], own: str) -> Finding:
 
 
 def jobs(rows: Rows, limits: Limits) -> list[Finding]:
-    """Name jobs that run far beyond their timeout, and paused queues."""
-    long = [(id, kind, age_s, timeout_s) for what, id, kind, age_s, timeout_s in rows if what == "running"]
-    paused = [f"{tenant}/{queue} for {duration(age_s)}" for what, tenant, queue, age_s, _ in rows if what == "paused"]
-    found = []
-    if long:
-        text = "; ".join(f"{id} ({kind}) runs for {duration(age)}, timeout {t:g} s" for id, kind, age, t in long[:3])
-        do = "its worker lives and its handler ignores both its timeout and its stop: end that worker"
-        found.append(finding("overdue", Level.WARNING, text + more(len(long), 3), do))
-    else:
+    """Name jobs that run far beyond their timeout."""
+    if not rows:
         text = f"no job runs longer than {limits.timeout_times:g} times its timeout"
-        found.append(finding("overdue", Level.OK, text))
-    text = f"paused: {literal_list(paused)}" if paused else "no queue is paused"
-    found.append(finding("pauses", Level.OK, text, "`goqueue queues resume NAME`, if that is over" if paused else ""))
-    return found
+        return [finding("overdue", Level.OK, text)]
+    text = "; ".join(f"{id} ({kind}) runs for {duration(age)}, timeout {t:g} s" for id, kind, age, t in rows[:3])
+    do = "its worker lives and its handler ignores both its timeout and its stop: end that worker"
+    return [finding("overdue", Level.WARNING, text + more(len(rows), 3), do)]
+
+
+def queues(rows: Rows, limits: Limits) -> list[Finding]:
+    """Name queues that are paused, and others whose jobs no worker takes."""
+    paused = [row for row in rows if row[2] is not None]
+    unserved = [row for row in rows if row[2] is None]
+    return [_unserved(unserved, limits), _paused(paused, limits)]
+
+
+def _unserved(rows: Rows, limits: Limits) -> Finding:
+    if not rows:
+        return finding("unserved_queues", Level.OK, "every queue with due jobs has a live worker")
+    told = [f"{tenant}/{queue}: {_due(due, age_s, limits)}" for tenant, queue, _, _, due, age_s in rows]
+    names = ",".join(row[1] for row in rows[:3])
+    do = f"start a `goqueue worker` for them (--queues {names}), or see why it does not beat"
+    text = f"no live worker takes jobs from {literal_list(told)}"
+    return finding("unserved_queues", Level.WARNING, text, do)
+
+
+def _paused(rows: Rows, limits: Limits) -> Finding:
+    if not rows:
+        return finding("pauses", Level.OK, "no queue is paused")
+    told, waiting = [], False
+    for tenant, queue, paused_s, served, due, age_s in rows:
+        jobs_ = f", {_due(due, age_s, limits)}" if due else ""
+        told.append(f"{tenant}/{queue} for {duration(paused_s)}{jobs_}{'' if served or not due else ', and no worker'}")
+        waiting = waiting or due > 0
+    text = f"paused: {literal_list(told)}"
+    return finding(
+        "pauses", Level.WARNING if waiting else Level.OK, text, "`goqueue queues resume NAME`, if that is over"
+    )
+
+
+def _due(due: int, age_s: float, limits: Limits) -> str:
+    least = "at least " if due >= limits.due else ""
+    return f"{least}{due:,} ready, the first for {duration(age_s)}"
+
+
+def kinds(rows: Rows) -> Finding:
+    """Name kinds whose jobs workers put off because they have no task for them."""
+    if not rows:
+        return finding("unknown_kinds", Level.OK, "no job was seen that was put off for want of a task of its kind")
+    told = []
+    for tenant, queue, kind, count, known in rows:
+        who = "only some" if known else "none"
+        told.append(f"{kind} in {tenant}/{queue} (at least {count:,}; {who} of its live workers have it)")
+    do = (
+        "start workers of the application that has these tasks (`goqueue check` lists what one has), "
+        f"or `goqueue jobs cancel --kind {rows[0][2]}`"
+    )
+    text = f"put off for want of a task of their kind: {literal_list(told)}"
+    return finding("unknown_kinds", Level.WARNING, text, do)

@@ -169,6 +169,7 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
                 state, delay_s, error = _WAITING, outcome.delay_s, _error(outcome.error)
             case Snooze():
                 state, attempt, delay_s = _WAITING, -1, outcome.delay_s
+                reason = outcome.reason or None
             case Release():
                 state, attempt = _WAITING, -1
             case Cancel():

@@ -31,6 +31,7 @@ gone AS (
 again AS (
     UPDATE goqueue.job AS j
     SET state = 0, worker_id = NULL, fence = j.fence + 1, crashes = j.crashes + 1, errors = h.errors,
+        reason = NULL,
         run_at = clock.now + true /*crash_delay $3*/,
         expire_at = least(
             j.deadline_at, clock.now + true /*crash_delay $3*/ + make_interval(secs => j.schedule_to_start_s))
