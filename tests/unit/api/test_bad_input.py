@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 
 import httpx
 import pytest
@@ -16,7 +15,8 @@ from goqueue.tasks.prepare import new_id
 from tests.support.faulty_store import FaultyStore
 from tests.unit.api.conftest import client_of
 
-V7 = new_id()
+V7 = "0193e0a1-7c1e-7a52-8f3e-0123456789ab"
+V4 = "9b0c6f0e-5d3f-4c3a-9d57-0123456789ab"  # nothing random here: a parameter is a part of its test's name
 DEEP = 10_000
 
 
@@ -58,7 +58,7 @@ REFUSED = [
     (_job(id=""), "/id"),
     (_job(id=7), "/id"),
     (_job(id="x"), "/id"),
-    (_job(id=str(uuid.uuid4())), "/id"),
+    (_job(id=V4), "/id"),
     (_job(id=V7.replace("-", "")), "/id"),
     (_job(id="{" + V7 + "}"), "/id"),
     # queue
@@ -338,6 +338,8 @@ QUERIES = [
     ("page_size=1&page_size=2", "/page_size"),
     ("created_after=yesterday", "/created_after"),
     ("created_before=2026-01-01T00:00:00", "/created_before"),
+    ("finished_after=yesterday", "/finished_after"),
+    ("finished_before=2026-01-01T00:00:00", "/finished_before"),
     ("queue=%00", "/queue"),
     ("queue=" + "q" * 300, "/queue"),
     ("tag=a%00", "/tag"),
@@ -356,7 +358,7 @@ async def test_a_bad_filter_is_named(client: httpx.AsyncClient, query: str, poin
 
 
 @pytest.mark.parametrize(
-    "job_id", ["x", "%00", str(uuid.uuid4()), "a" * 5000, "%F0%9F%98%80", "..%2f", V7.replace("-", "")]
+    "job_id", ["x", "%00", V4, "a" * 5000, "%F0%9F%98%80", "..%2f", V7.replace("-", "")]
 )
 async def test_an_id_that_is_none_is_not_found(client: httpx.AsyncClient, job_id: str) -> None:
     is_problem(
