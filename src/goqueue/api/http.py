@@ -150,6 +150,8 @@ class Handlers:
             tags=query.tag,
             created_after=query.created_after,
             created_before=query.created_before,
+            finished_after=query.finished_after,
+            finished_before=query.finished_before,
         )
         page = await self._jobs.list(request.caller, where, page_size=query.page_size, page_token=query.page_token)
         return 200, self._encode(page), ()

@@ -186,6 +186,8 @@ class ListJobsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     tag: tuple[str, ...] = ()
     created_after: Instant | None = None
     created_before: Instant | None = None
+    finished_after: Annotated[Instant, Meta(description="Only final jobs.")] | None = None
+    finished_before: Annotated[Instant, Meta(description="Only final jobs.")] | None = None
     page_size: Annotated[int, Meta(ge=1, le=limits.PAGE_SIZE_MAX)] = limits.PAGE_SIZE_DEFAULT
     page_token: str = ""
 

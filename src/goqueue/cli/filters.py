@@ -51,9 +51,19 @@ CreatedBeforeOption = Annotated[
     typer.Option(parser=parsing.instant, metavar="WHEN", help="Created before.", rich_help_panel="Which"),
 ]
 
+FinishedAfterOption = Annotated[
+    datetime | None,
+    typer.Option(parser=parsing.instant, metavar="WHEN", help="Ended at or after: 2h, or an instant.",
+    rich_help_panel="Which"),
+]  # fmt: skip
+FinishedBeforeOption = Annotated[
+    datetime | None,
+    typer.Option(parser=parsing.instant, metavar="WHEN", help="Ended before.", rich_help_panel="Which"),
+]
 
-class Found(TypedDict):
-    """Conditions as a client's ``iterate`` takes them."""
+
+class Chosen(TypedDict):
+    """Conditions as a client's ``cancel_many`` takes them."""
 
     states: tuple[JobState, ...]
     queues: tuple[str, ...]
@@ -61,6 +71,13 @@ class Found(TypedDict):
     tags: tuple[str, ...]
     created_after: datetime | None
     created_before: datetime | None
+
+
+class Found(Chosen):
+    """Conditions as a client's ``find``, ``retry_many`` and ``delete_many`` take them."""
+
+    finished_after: datetime | None
+    finished_before: datetime | None
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +91,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[str, ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    finished_after: datetime | None = None
+    finished_before: datetime | None = None
 
     @property
     def given(self) -> bool:
@@ -82,7 +101,11 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     def keywords(self) -> Found:
         """Return the conditions that a store looks at; ``reasons`` and ``errors`` are looked at by the client."""
-        return Found(
+        return Found(**self.chosen(), finished_after=self.finished_after, finished_before=self.finished_before)
+
+    def chosen(self) -> Chosen:
+        """Return the conditions that jobs can meet which are not final."""
+        return Chosen(
             states=self.states,
             queues=self.queues,
             kinds=self.kinds,
@@ -102,6 +125,8 @@ def conditions(
     created_before: datetime | None,
     reason: list[str] | None = None,
     error: list[str] | None = None,
+    finished_after: datetime | None = None,
+    finished_before: datetime | None = None,
 ) -> Conditions:
     """Return what the options of a command say."""
     return Conditions(
@@ -113,4 +138,6 @@ def conditions(
         errors=tuple(error or ()),
         created_after=created_after,
         created_before=created_before,
+        finished_after=finished_after,
+        finished_before=finished_before,
     )

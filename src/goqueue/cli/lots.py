@@ -69,7 +69,7 @@ def cancel_lot(client: Client, wanted: Conditions, ask: Ask, reason: str) -> Non
     if not _agreed(client, wanted, ask, "cancel", None):
         return
     done = client.cancel_many(
-        **wanted.keywords(),
+        **wanted.chosen(),
         reason=reason,
         limit=ask.limit,
         progress=lambda so_far: _progress("cancelled", so_far.changed + so_far.requested),

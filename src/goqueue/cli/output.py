@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH: Final = 200
 """Where there is no terminal whose width could be asked."""
-CELL_GAP: Final = 3
+CELL_GAP: Final = 2
 """Between two columns: the box's space and the padding."""
 SHORTEST_CELL: Final = 8
 _STATE_STYLES: Final = {
@@ -46,6 +46,10 @@ class Column(NamedTuple):
     right: bool = False
     least: int = SHORTEST_CELL
     """How narrow it can be and still say something."""
+    good: int = 0
+    """How wide it should be: before it is narrower, columns of a higher rank are left out."""
+    rank: int = 0
+    """The highest is left out first when there is no room, of several the last one."""
     wrap: bool = False
     """Long texts go on in the next line: nothing of them may be cut."""
 
@@ -99,7 +103,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: s
         screen.width,
     )
     shown = [i for i, width in enumerate(widths) if width]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for i in shown:
         justify: Literal["left", "right"] = "right" if columns[i].right else "left"
         wrap = columns[i].wrap
@@ -119,9 +123,9 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: s
 
 
 def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
-    """Return how wide each column is to be; 0 for those there is no room for, from the right.
+    """Return how wide each column is to be; 0 for those there is no room for, by their rank.
 
-    Columns that are kept whole have what they need; the others give way, the widest first.
+    Columns that are kept whole have what they need; the others give way, the widest first. The first one stays.
     """
     left = list(widths)
 
@@ -129,17 +133,28 @@ def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int
         used = [width for width in left if width]
         return sum(used) + CELL_GAP * (len(used) - 1) - room
 
-    while (over := excess()) > 0:
-        soft = [i for i, column in enumerate(columns) if not column.whole and left[i] > column.least]
-        if soft:
-            widest = max(soft, key=lambda i: left[i])
-            left[widest] = max(columns[widest].least, left[widest] - over, _second_widest(left, soft, widest) - 1)
-            continue
-        last = max((i for i, width in enumerate(left) if width), default=0)
-        if last == 0:
-            break  # one column is left: the terminal has to wrap it
-        left[last] = 0
-    # What was left out made room: the others have it back, the narrowest first.
+    # First what matters least goes, then the columns that want more room than they need become as narrow as they can.
+    wanting = [column.rank for column in columns if column.good > column.least]
+    for floors, rank_kept in (
+        ([max(column.good, column.least) for column in columns], min(wanting, default=0)),
+        ([column.least for column in columns], -1),
+    ):
+        while (over := excess()) > 0:
+            soft = [i for i, column in enumerate(columns) if not column.whole and left[i] > floors[i]]
+            if soft:
+                widest = max(soft, key=lambda i: left[i])
+                left[widest] = max(floors[widest], left[widest] - over, _second_widest(left, soft, widest) - 1)
+                continue
+            rest = [i for i, width in enumerate(left) if width and i and columns[i].rank > rank_kept]
+            if not rest:
+                break  # or one column is left: the terminal has to wrap it
+            left[max(rest, key=lambda i: (columns[i].rank, i))] = 0
+    # What was left out made room: perhaps for a narrower one that was left out before it.
+    for i in sorted(range(len(left)), key=lambda i: (columns[i].rank, i)):
+        least = widths[i] if columns[i].whole else min(widths[i], columns[i].least)
+        if not left[i] and least + CELL_GAP <= -excess():
+            left[i] = least
+    # And the others have back what is still free, the narrowest first.
     for _ in range(-excess()):
         short = [i for i, width in enumerate(left) if 0 < width < widths[i]]
         if not short:

@@ -125,6 +125,8 @@ def query(
     tags: Sequence[str],
     created_after: datetime | None,
     created_before: datetime | None,
+    finished_after: datetime | None,
+    finished_before: datetime | None,
     page_size: int,
     page_token: str,
 ) -> Query:
@@ -138,7 +140,12 @@ def query(
         known = tuple(JobState(state) for state in states)
     except ValueError as e:
         raise InvalidQuery(f"{e}; there are {', '.join(JobState)}", "/states") from None
-    for name, instant in (("created_after", created_after), ("created_before", created_before)):
+    for name, instant in (
+        ("created_after", created_after),
+        ("created_before", created_before),
+        ("finished_after", finished_after),
+        ("finished_before", finished_before),
+    ):
         if instant is not None and instant.tzinfo is None:
             raise InvalidQuery("must have a time zone", f"/{name}")
     if not 1 <= page_size <= limits.PAGE_SIZE_MAX:
@@ -152,6 +159,8 @@ def query(
         tags=tuple(tags),
         created_after=created_after,
         created_before=created_before,
+        finished_after=finished_after,
+        finished_before=finished_before,
     )
     return Query(filter=asked, page_size=page_size, before_id=_id(page_token, "/page_token") if page_token else None)
 

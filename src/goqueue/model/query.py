@@ -25,6 +25,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that have every one of these tags."""
     created_after: datetime | None = None
     created_before: datetime | None = None
+    finished_after: datetime | None = None
+    """With one of these only final jobs: no other has finished."""
+    finished_before: datetime | None = None
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):

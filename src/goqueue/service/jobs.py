@@ -149,7 +149,7 @@ def _checked(filter: Filter) -> Filter:
     except InvalidJob as e:
         raise InvalidQuery(e.detail, e.pointer) from None
     clamped = {}
-    for field in ("created_after", "created_before"):
+    for field in ("created_after", "created_before", "finished_after", "finished_before"):
         instant = getattr(filter, field)
         if instant is not None:
             if instant.tzinfo is None:

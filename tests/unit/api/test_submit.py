@@ -337,6 +337,11 @@ async def test_filters_select(client: httpx.AsyncClient) -> None:
         "b",
         "c",
     }
+    assert await queues("finished_after=2000-01-01T00:00:00Z") == set(), "none has finished"
+    job = (await submit(client, queue="d")).json()
+    await client.post(f"/v1/jobs/{job['id']}/cancel")
+    assert await queues("finished_after=2000-01-01T00:00:00Z") == {"d"}
+    assert await queues("finished_before=2000-01-01T00:00:00Z") == set()
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_the_list_of_dead_letters_says_why(desk: Desk) -> None:
         (crashed, "crashed", "goqueue.WorkerCrashed: pid 7 signal 9"),
     ]
     shown = desk("jobs", "list", "--state", "dead")
+    assert shown.split()[:4] == ["id", "kind", "when", "queue"], "the state was asked for, and is no news"
     assert "reason" in shown
     assert "crashed" in shown
     assert "reason" not in desk("jobs", "list", "--state", "ready"), "no column for what is not said"
@@ -71,15 +72,78 @@ def test_the_list_of_dead_letters_says_why(desk: Desk) -> None:
     assert desk("jobs", "list", "--created-before", "1h") == ""
 
 
-@pytest.mark.parametrize("width", [80, 140])
-def test_the_table_fits(desk: Desk, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "width, dead, all_states",
+    [
+        (80, "id kind when error", "id state kind when reason"),
+        (120, "id kind when queue reason error", "id state kind when queue error"),
+        (
+            170,
+            "id kind when queue tries reason error ran created",
+            "id state kind when queue tries reason error ran created",
+        ),
+    ],
+)
+def test_the_table_fits_and_leaves_out_what_matters_least(
+    desk: Desk, width: int, dead: str, all_states: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("goqueue.cli.output.PIPE_WIDTH", width)
     (id,) = desk.kill(NewJob(kind="a_rather_long_kind_of_job"), message="long " * 50)
+    later = desk.client.enqueue(NewJob(kind="other", delay_s=7200)).id
     lines = desk("jobs", "list", "--state", "dead").splitlines()
     assert max(map(len, lines)) <= width
-    assert lines[0].split()[:4] == ["id", "kind", "reason", "error"]
-    assert id in lines[2]
-    assert "attempts" in lines[2]
+    assert lines[0].split() == dead.split()
+    assert lines[2].startswith(f"{id}  a_rather_lo")
+    assert " now " in lines[2]
+    assert "ValueError" in lines[2]
+    lines = desk("jobs", "list").splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == all_states.split()
+    assert lines[2].startswith(f"{later}  scheduled  other")
+    assert " in 2 h" in lines[2]
+
+
+def test_the_list_says_that_there_are_more_and_how_to_see_them(desk: Desk) -> None:
+    ids = [desk.client.enqueue(SEND).id for _ in range(5)][::-1]
+    first = desk("jobs", "list", "-n", "2")
+    assert desk.err == f"(2 jobs; there are more: --limit, or --cursor {ids[1]})\n"
+    second = desk("jobs", "list", "-n", "3", "--cursor", ids[1])
+    assert desk.err == ""
+    assert [line.split()[0] for line in (first + second).splitlines() if line.startswith("0")] == ids
+    desk("jobs", "list", "-n", "5", "-o", "csv")
+    assert desk.err == ""
+    desk("jobs", "list", "-n", "4", "-o", "json")
+    assert "there are more" in desk.err
+    desk("jobs", "list", "--cursor", "x", code=2)
+    assert "/page_token" in desk.err
+
+
+def test_whether_there_are_more_is_not_looked_for_without_end(desk: Desk) -> None:
+    """Reasons are looked at by the client: somewhere in a long history there may be another job that fits."""
+    (wanted,) = desk.kill(SEND, reason="crashed")
+    desk.kill(*[SEND] * 250)
+    (newest,) = desk.kill(SEND, reason="crashed")
+    desk("jobs", "list", "-n", "1", "--reason", "crashed")
+    assert desk.err == f"(1 job; there may be more: --limit, or --cursor {newest})\n"
+    assert wanted in desk("jobs", "list", "-n", "1", "--reason", "crashed", "--cursor", newest)
+
+
+def test_dead_letters_by_when_they_died(desk: Desk) -> None:
+    (old,) = desk.kill(SEND)
+    desk.doors.memory.time_travel(1800)
+    (new,) = desk.kill(SEND)
+    desk.client.enqueue(OTHER)
+    since = desk.client.get(new).record().finished_at
+    assert since is not None
+    late = f"{since:%Y-%m-%dT%H:%M:%S.%fZ}"
+    assert new in desk("jobs", "list", "--finished-after", late)
+    assert desk("jobs", "list", "--finished-after", late).count("send") == 1
+    assert desk("jobs", "list", "--finished-before", late, "-o", "csv").count("\n") == 2
+    assert desk("jobs", "delete", "--state", "dead", "--finished-before", late, "--yes") == "deleted 1 of 1\n"
+    assert old not in desk.states()
+    assert desk("jobs", "retry", "--finished-before", late, "--yes") == "retried 0 of 0\n"
+    assert desk("jobs", "retry", "--finished-after", late, "--yes") == "retried 1 of 1\n"
+    assert desk.states()[new] == "ready"
 
 
 def test_a_job_is_shown_with_every_attempt(desk: Desk) -> None:

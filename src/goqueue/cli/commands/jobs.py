@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,8 @@ from goqueue.cli.filters import (
     CreatedAfterOption,
     CreatedBeforeOption,
     ErrorOption,
+    FinishedAfterOption,
+    FinishedBeforeOption,
     KindOption,
     QueueOption,
     ReasonOption,
@@ -24,14 +25,19 @@ from goqueue.model.state import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
+    from goqueue.cli.filters import Conditions
     from goqueue.cli.output import Column
+    from goqueue.client._sync.client import Client
     from goqueue.model.job import JobRecord
 
-_RARE = ("due", "reason", "error")
-ERROR_CHARS_MIN = 18
-"""Of an error, in a list: most of its type."""
 _LATER = (JobState.SCHEDULED, JobState.RETRYING)
+_DROPPED_FIRST = ("ran", "created", "tries", "queue", "reason", "error")
+"""Columns that make room on a narrow screen, in this order."""
+KIND_CHARS_MIN = 12
+ERROR_CHARS_MIN, ERROR_CHARS_GOOD = 18, 40
+"""Of an error, in a list: most of its type; and the beginning of its message."""
 
 
 def register(cli: typer.Typer) -> None:
@@ -51,13 +57,21 @@ def list_(
     tag: TagOption = None,
     created_after: CreatedAfterOption = None,
     created_before: CreatedBeforeOption = None,
+    finished_after: FinishedAfterOption = None,
+    finished_before: FinishedBeforeOption = None,
     reason: ReasonOption = None,
     error: ErrorOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 50,
+    cursor: Annotated[
+        str, typer.Option("--cursor", metavar="ID", help="Go on after this job, the last one of another list.")
+    ] = "",
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
 ) -> None:
-    """List jobs, newest first. `goqueue jobs list --state dead` is the dead letters, with why and the last error."""
+    """List jobs, newest first. `goqueue jobs list --state dead` is the dead letters, with why and the last error.
+
+    The column `when` has when a job ended; of one that runs, when it was started; else when it is or was due.
+    """
     from goqueue.cli.output import show_rows
 
     wanted = conditions(
@@ -67,62 +81,109 @@ def list_(
         tag=tag,
         created_after=created_after,
         created_before=created_before,
+        finished_after=finished_after,
+        finished_before=finished_before,
         reason=reason,
         error=error,
     )
     with opened_client(context, url) as client:
-        found = client.iterate(**wanted.keywords(), reasons=wanted.reasons, errors=wanted.errors)
-        records = [job.known for job in islice(found, limit) if job.known is not None]
-    columns, rows = _table(records, for_people=output is Output.TABLE)
+        records, more = _first(client, wanted, limit, cursor)
+    if output is Output.TABLE:
+        columns, rows = _for_people(records, wanted)
+    else:
+        columns, rows = _whole(records)
     show_rows(output, columns, rows, empty="no such jobs", records=records)
+    if more:
+        jobs = "1 job" if len(records) == 1 else f"{len(records)} jobs"
+        typer.echo(f"({jobs}; {more}: --limit, or --cursor {records[-1].id})", err=True)
 
 
-def _table(records: Sequence[JobRecord], *, for_people: bool) -> tuple[list[Column], list[tuple[object, ...]]]:
-    """Columns and rows. For people only columns that say something, and of dead letters first why they are dead."""
+def _first(client: Client, wanted: Conditions, limit: int, cursor: str) -> tuple[list[JobRecord], str]:
+    """Return so many jobs, and whether there are more. That they are all is found out in one look, or left open."""
+    from goqueue.client.many import READ_MAX, matches
+
+    records: list[JobRecord] = []
+    reasons = frozenset(wanted.reasons)
+    while True:
+        was_enough = len(records) == limit
+        # Reasons and errors are looked at here: how many have to be read for one that fits, nobody knows.
+        size = READ_MAX if wanted.reasons or wanted.errors else min(READ_MAX, limit + 1 - len(records))
+        page = client.find(**wanted.keywords(), page_size=size, page_token=cursor)
+        for job in page.jobs:
+            if job.known is not None and matches(job.known, reasons, wanted.errors):
+                if len(records) == limit:
+                    return records, "there are more"
+                records.append(job.known)
+        cursor = page.next_page_token
+        if not cursor:
+            return records, ""
+        if was_enough:
+            return records, "there may be more"
+
+
+def _whole(records: Sequence[JobRecord]) -> tuple[list[Column], list[tuple[object, ...]]]:
+    """Columns and rows for programs."""
     from goqueue.cli.output import Column, ran_for
     from goqueue.cli.showing import last_error
 
-    columns = [
-        Column("id", whole=True),
-        Column("state", whole=True),
-        Column("kind"),
-        Column("queue"),
-        Column("due", right=True),
-        Column("tries", right=True),
-        Column("created", right=True),
-        Column("ran", right=True),
-        Column("reason"),
-        Column("error", least=ERROR_CHARS_MIN),
-    ]
+    titles = ("id", "state", "kind", "queue", "due", "tries", "created", "finished", "ran", "reason", "error")
     rows: list[tuple[object, ...]] = [
         (
             record.id,
             str(record.state),
             record.kind,
             record.queue,
-            record.run_at if record.state in _LATER or not for_people else None,
+            record.run_at,
             f"{record.attempt}/{record.max_attempts}",
             record.created_at,
-            _ran(ran_for(record), for_people=for_people),
+            record.finished_at,
+            ran_for(record),
             record.reason or "",
-            last_error(record, short=for_people),
+            last_error(record, short=False),
         )
         for record in records
     ]
-    if for_people:
-        said = {column.title for i, column in enumerate(columns) if any(row[i] for row in rows)}
-        titles = [column.title for column in columns if column.title in said or column.title not in _RARE]
-        if records and all(record.state is JobState.DEAD for record in records):
-            titles = ["id", "kind", "reason", "error", "queue", "tries", "created", "ran"]
-        order = [next(i for i, column in enumerate(columns) if column.title == title) for title in titles]
-        columns, rows = [columns[i] for i in order], [tuple(row[i] for i in order) for row in rows]
-    return columns, rows
+    return [Column(title) for title in titles], rows
 
 
-def _ran(seconds: float | None, *, for_people: bool) -> object:
-    from goqueue.cli.output import duration
+def _for_people(records: Sequence[JobRecord], wanted: Conditions) -> tuple[list[Column], list[tuple[object, ...]]]:
+    """Columns and rows for people: only columns that say something, and of dead letters first why they are dead."""
+    from goqueue.cli.output import SHORTEST_CELL, Column, duration, ran_for
+    from goqueue.cli.showing import last_error
 
-    return duration(seconds) if for_people else seconds
+    cells: dict[str, list[object]] = {
+        "id": [record.id for record in records],
+        "state": [str(record.state) for record in records],
+        "kind": [record.kind for record in records],
+        "when": [_when(record) for record in records],
+        "queue": [record.queue for record in records],
+        "tries": [f"{record.attempt}/{record.max_attempts}" for record in records],
+        "reason": [record.reason or "" for record in records],
+        "error": [last_error(record, short=True) for record in records],
+        "ran": [duration(ran_for(record)) for record in records],
+        "created": [record.created_at for record in records],
+    }
+    asked = {"state": wanted.states, "kind": wanted.kinds, "queue": wanted.queues}
+    # What was asked for is known, and what no job has says nothing.
+    titles = [title for title, column in cells.items() if len(asked.get(title, ())) != 1 and any(column)]
+    columns = [
+        Column(
+            title,
+            whole=title in ("id", "state", "when"),
+            right=title in ("when", "tries", "ran", "created"),
+            least={"error": ERROR_CHARS_MIN, "kind": KIND_CHARS_MIN}.get(title, SHORTEST_CELL),
+            good=ERROR_CHARS_GOOD if title == "error" else 0,
+            rank=_DROPPED_FIRST[::-1].index(title) + 1 if title in _DROPPED_FIRST else 0,
+        )
+        for title in titles
+    ]
+    return columns, list(zip(*(cells[title] for title in titles), strict=True))
+
+
+def _when(record: JobRecord) -> datetime:
+    if record.state is JobState.RUNNING:
+        return record.attempted_at or record.run_at
+    return record.finished_at or record.run_at
 
 
 def show(

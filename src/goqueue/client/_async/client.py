@@ -197,11 +197,14 @@ class AsyncClient(AsyncChanges):
         tags: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
         page_size: int = limits.PAGE_SIZE_DEFAULT,
         page_token: str = "",
     ) -> AsyncJobPage:
         """Return one page of the jobs for which all conditions hold, newest first. ``tags``: jobs that have every one.
 
+        Times are half-open, [after, before); with one of ``finished_after`` and ``finished_before`` only final jobs.
         Raises `InvalidQuery`.
         """
         asked = results.query(
@@ -213,6 +216,8 @@ class AsyncClient(AsyncChanges):
             tags=tags,
             created_after=created_after,
             created_before=created_before,
+            finished_after=finished_after,
+            finished_before=finished_before,
             page_size=page_size,
             page_token=page_token,
         )
@@ -232,15 +237,19 @@ class AsyncClient(AsyncChanges):
         errors: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
+        page_token: str = "",
     ) -> AsyncIterator[AsyncJob[Any]]:
         """Yield every job for which all conditions hold, newest first, page by page. Conditions as in `find`.
 
         ``reasons``: why it was cancelled or is dead. ``errors``: the type of its last error, with or without module.
-        Both are looked at here, after the reading: use them together with other conditions.
+        Both are looked at here, after the reading: use them together with other conditions. ``page_token``: start where
+        a page, or a job (its id), ended.
         """
         many.check_names(reasons=reasons, errors=errors)
         wanted_reasons = frozenset(reasons)
-        token = ""
+        token = page_token
         while True:
             page = await self.find(
                 ids=ids,
@@ -250,6 +259,8 @@ class AsyncClient(AsyncChanges):
                 tags=tags,
                 created_after=created_after,
                 created_before=created_before,
+                finished_after=finished_after,
+                finished_before=finished_before,
                 page_size=many.READ_MAX,
                 page_token=token,
             )

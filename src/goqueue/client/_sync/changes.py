@@ -91,6 +91,8 @@ class AsyncChanges(Protocol):
         errors: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
         args: Mapping[str, object] | None = None,
         rate: float | None = None,
         limit: int | None = None,
@@ -109,7 +111,9 @@ class AsyncChanges(Protocol):
         """
         many.check_args_kinds(args, kinds)
         raw = None if args is None else many.edited_args(args, self._task(kinds[0]))
-        query = self._lot_query(states, queues, kinds, tags, ids, created_after, created_before)
+        query = self._lot_query(
+            states, queues, kinds, tags, ids, created_after, created_before, finished_after, finished_before
+        )
 
         def make(delay_s: float, every_s: float) -> Change:
             return RetryJobs(raw, delay_s, every_s)
@@ -152,12 +156,16 @@ class AsyncChanges(Protocol):
         errors: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
         limit: int | None = None,
         dry_run: bool = False,
         progress: Callable[[ChangedMany], None] | None = None,
     ) -> ChangedMany:
         """Delete all jobs in these states for which the conditions hold; none that runs. Else as `retry_many`."""
-        query = self._lot_query(states, queues, kinds, tags, ids, created_after, created_before)
+        query = self._lot_query(
+            states, queues, kinds, tags, ids, created_after, created_before, finished_after, finished_before
+        )
         lot = Lot(
             query,
             lambda _delay_s, _every_s: DeleteJobs(),
@@ -203,6 +211,8 @@ class AsyncChanges(Protocol):
         ids: Sequence[str],
         created_after: datetime | None,
         created_before: datetime | None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
     ) -> Query:
         return results.query(
             tenant=self._tenant,
@@ -213,6 +223,8 @@ class AsyncChanges(Protocol):
             tags=tags,
             created_after=created_after,
             created_before=created_before,
+            finished_after=finished_after,
+            finished_before=finished_before,
             page_size=many.READ_MAX,
             page_token="",
         )

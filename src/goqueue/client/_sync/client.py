@@ -198,11 +198,14 @@ class Client(AsyncChanges):
         tags: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
         page_size: int = limits.PAGE_SIZE_DEFAULT,
         page_token: str = "",
     ) -> JobPage:
         """Return one page of the jobs for which all conditions hold, newest first. ``tags``: jobs that have every one.
 
+        Times are half-open, [after, before); with one of ``finished_after`` and ``finished_before`` only final jobs.
         Raises `InvalidQuery`.
         """
         asked = results.query(
@@ -214,6 +217,8 @@ class Client(AsyncChanges):
             tags=tags,
             created_after=created_after,
             created_before=created_before,
+            finished_after=finished_after,
+            finished_before=finished_before,
             page_size=page_size,
             page_token=page_token,
         )
@@ -233,15 +238,19 @@ class Client(AsyncChanges):
         errors: Sequence[str] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
+        page_token: str = "",
     ) -> Iterator[Job[Any]]:
         """Yield every job for which all conditions hold, newest first, page by page. Conditions as in `find`.
 
         ``reasons``: why it was cancelled or is dead. ``errors``: the type of its last error, with or without module.
-        Both are looked at here, after the reading: use them together with other conditions.
+        Both are looked at here, after the reading: use them together with other conditions. ``page_token``: start where
+        a page, or a job (its id), ended.
         """
         many.check_names(reasons=reasons, errors=errors)
         wanted_reasons = frozenset(reasons)
-        token = ""
+        token = page_token
         while True:
             page = self.find(
                 ids=ids,
@@ -251,6 +260,8 @@ class Client(AsyncChanges):
                 tags=tags,
                 created_after=created_after,
                 created_before=created_before,
+                finished_after=finished_after,
+                finished_before=finished_before,
                 page_size=many.READ_MAX,
                 page_token=token,
             )

@@ -8,7 +8,7 @@ import msgspec
 
 from goqueue.model.job import JobRef
 from goqueue.model.outcome import Complete, Retry
-from goqueue.model.query import Filter, Query
+from goqueue.model.query import Filter, Query, RetryJobs, Selection
 from goqueue.model.state import JobState
 from goqueue.store.conformance.harness import BOOM, new_id, new_job
 
@@ -138,6 +138,23 @@ class QueryCases:
         assert await _all(harness, Filter(created_before=at)) == [early.id]
         end = (await harness.record(late)).created_at
         assert await _all(harness, Filter(created_after=at, created_before=end)) == [middle.id]
+
+    async def test_find_by_the_end_is_half_open_and_for_final_jobs_only(self, harness: Harness) -> None:
+        early = await harness.finish(JobState.DEAD)
+        await harness.advance(100)
+        middle = await harness.finish(JobState.COMPLETED)
+        await harness.advance(100)
+        late = await harness.finish(JobState.DEAD)
+        await harness.enqueue(delay_s=60)
+        at, end = [(await harness.record(ref)).finished_at for ref in (middle, late)]
+        assert await _all(harness, Filter(finished_after=at)) == [late.id, middle.id]
+        assert await _all(harness, Filter(finished_before=at)) == [early.id]
+        assert await _all(harness, Filter(finished_after=at, finished_before=end)) == [middle.id]
+        assert await _all(harness, Filter(finished_before=end, states=(JobState.DEAD,))) == [early.id]
+        assert await _all(harness, Filter(finished_after=at, states=(JobState.DEAD, JobState.SCHEDULED))) == [late.id]
+        # A job that is retried has not finished any more.
+        await harness.store.change(Selection("default", (early.id,)), RetryJobs())
+        assert await _all(harness, Filter(finished_before=at)) == []
 
     async def test_found_jobs_are_whole(self, harness: Harness) -> None:
         await harness.finish(JobState.DEAD, tags=("t",), meta={"a": "b"})

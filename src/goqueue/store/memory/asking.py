@@ -61,7 +61,15 @@ def _matches(row: Row, wanted: Filter, now: datetime) -> bool:
         and set(wanted.tags) <= set(row.job.tags)
         and (wanted.created_after is None or row.created_at >= wanted.created_after)
         and (wanted.created_before is None or row.created_at < wanted.created_before)
+        and _finished_between(row, wanted.finished_after, wanted.finished_before)
     )
+
+
+def _finished_between(row: Row, after: datetime | None, before: datetime | None) -> bool:
+    if after is None and before is None:
+        return True
+    at = row.finished_at
+    return at is not None and (after is None or at >= after) and (before is None or at < before)
 
 
 def count(memory: Memory, wanted: Filter) -> list[Count]:

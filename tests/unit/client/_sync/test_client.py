@@ -76,6 +76,7 @@ def test_conditions_hold_together() -> None:
         ({"page_size": 501}, "/page_size"),
         ({"page_token": "x"}, "/page_token"),
         ({"created_after": datetime(2026, 1, 1)}, "/created_after"),  # noqa: DTZ001  that is the point
+        ({"finished_before": datetime(2026, 1, 1)}, "/finished_before"),  # noqa: DTZ001  that is the point
     ],
 )
 def test_a_condition_that_cannot_be_is_refused(conditions: dict[str, Any], pointer: str) -> None:

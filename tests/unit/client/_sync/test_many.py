@@ -81,6 +81,19 @@ def test_conditions_choose() -> None:
     assert (states(world)).count("dead") == 5
 
 
+def test_dead_letters_are_chosen_by_when_they_died() -> None:
+    world = with_dead(2)
+    world.memory.time_travel(600)
+    with_dead(3, world=world)
+    ends = sorted([job.known.finished_at for job in world.client.iterate() if job.known and job.known.finished_at])
+    assert (world.client.retry_many(finished_before=ends[2], dry_run=True)).found == 2
+    assert (world.client.retry_many(finished_after=ends[2], dry_run=True)).found == 3
+    assert (world.client.delete_many(states=["dead"], finished_after=ends[1], finished_before=ends[2])).changed == 1
+    page = world.client.find(finished_after=ends[3], page_size=1)
+    rest = [job.id for job in world.client.iterate(finished_after=ends[3], page_token=page.next_page_token)]
+    assert len(page.jobs) + len(rest) == 2
+
+
 def test_a_limit_is_kept_and_said() -> None:
     world = with_dead(7)
     assert world.client.retry_many(limit=3) == RetriedMany(found=3, retried=3, more=True)

@@ -59,7 +59,8 @@ def find(query: Query, now: datetime | None = None) -> Plan[Page]:
     """Return one page, newest first: the newest of what live and history have."""
     wanted = set(query.filter.states) or set(JobState)
     sources = []
-    if wanted - FINAL_STATES:
+    has_finished = query.filter.finished_after is not None or query.filter.finished_before is not None
+    if wanted - FINAL_STATES and not has_finished:
         sources.append("find_live")
     if wanted & FINAL_STATES:
         sources.append("find_history" if JobState.COMPLETED in wanted else "find_failed")
@@ -109,6 +110,7 @@ def _params(query: Query, *, live: bool, now: datetime | None) -> tuple[object, 
         pack.int2s(sorted(states)) if states is not None else None,
         pack.int2s(classes) if live and classes is not None else None,
         LOOK_MAX,
+        *(() if live else (f.finished_after, f.finished_before)),
     )
 
 
