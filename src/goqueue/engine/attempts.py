@@ -12,6 +12,7 @@ from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
 from goqueue.engine.journal import NullJournal
+from goqueue.engine.pools import Pool, Pools
 from goqueue.engine.running import NO_SLOT
 from goqueue.engine.verdict import Stop, overdue
 from goqueue.tasks.context import Context, in_handler
@@ -56,9 +57,10 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         threads = min(settings.threads, settings.concurrency)
         self._threads = ThreadExecutor(threads)
-        self._thread_slots = asyncio.Semaphore(threads)
+        self._thread_pool = Pool(threads, ahead_max=settings.concurrency)
         self._processes = ProcessExecutor(settings, app_ref)
-        self._process_slots = asyncio.Semaphore(settings.child_processes)
+        self._process_pool = Pool(settings.child_processes, ahead_max=settings.concurrency)
+        self.pools = Pools(self._thread_pool, self._process_pool)
         self._context = contextvars.copy_context()
         self._context.run(in_handler.set, True)
 
@@ -97,7 +99,7 @@ class Attempts:
         """Do without the thread of its handler, which hangs."""
         if run.call is not None and self._threads.give_up(run.call):
             run.gave_slot = True
-            self._thread_slots.release()
+            self._thread_pool.release()
 
     async def close(self) -> None:
         """End the executors. Idempotent."""
@@ -127,7 +129,8 @@ class Attempts:
     async def _run_in_thread(self, run: Running) -> None:
         lease, task = run.lease, run.task
         try:
-            await self._thread_slots.acquire()
+            if not self._thread_pool.take():
+                await self._thread_pool.wait(run)
             try:
                 if not self._begin(run):
                     return
@@ -138,7 +141,7 @@ class Attempts:
                 returned = await run.call.future
             finally:
                 if not run.gave_slot:
-                    self._thread_slots.release()
+                    self._thread_pool.release()
         except HandlerRaised as carried:
             self._finish(run, None, carried.error)
         except BaseException as error:
@@ -151,8 +154,12 @@ class Attempts:
             if run.alone:
                 done = await self._converse(run)
             else:
-                async with self._process_slots:
+                if not self._process_pool.take():
+                    await self._process_pool.wait(run)
+                try:
                     done = await self._converse(run)
+                finally:
+                    self._process_pool.release()
         except BaseException as error:
             self._finish(run, None, error)
             return

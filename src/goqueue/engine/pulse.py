@@ -73,6 +73,12 @@ class Pulse:
 
     def _fit_prefetch(self) -> None:
         runner = self._runner
+        queued = runner.hand_back_queued()
+        if queued:
+            self._handed_back += queued
+            log.info(
+                "hand_back", jobs=queued, reason="they waited for a thread or process, and others may have free ones"
+            )
         surplus = self._prefetch.look(started=self._started, running=runner.slots_taken, waiting=runner.slots_wanted)
         if surplus > 0:
             handed_back = runner.hand_back_last(surplus)

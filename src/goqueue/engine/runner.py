@@ -89,6 +89,7 @@ class Runner:
             decide=self._decide_run,
             interrupt=self._interrupt,
         )
+        self._pools = self._attempts.pools
         self._suspects = Suspects(settings, app.tasks, self._attempts.reaches)
         self._reporter = Reporter(self._loop)
         self.quiet = asyncio.Event()
@@ -103,8 +104,7 @@ class Runner:
         ``claimed_at`` is when they were asked for, by the monotonic clock: their own times count from there.
         """
         if self.stopping:
-            for lease in leases:
-                self._hand_back(lease)
+            self.refuse(leases)
         else:
             at = time.monotonic() if claimed_at is None else claimed_at
             for lease in leases:
@@ -117,7 +117,7 @@ class Runner:
     def refuse(self, leases: Iterable[Lease]) -> None:
         """Give these back at once."""
         for lease in leases:
-            self._hand_back(lease)
+            self._decide(lease, RELEASE)
 
     @property
     def room(self) -> int:
@@ -127,7 +127,8 @@ class Runner:
         free = settings.concurrency - self.slots_taken - self.slots_wanted
         apart = self._suspects.running + len(self._suspects.waiting)
         # However many run alone or wait for that, they leave no slot empty.
-        return max(free, free + settings.prefetch_jobs - apart) - surplus
+        room = max(free, free + settings.prefetch_jobs - apart) - surplus
+        return self._pools.limit(room) if self._pools.braked else room
 
     @property
     def busy(self) -> bool:
@@ -238,13 +239,13 @@ class Runner:
             return
         told = {"job_id": run.lease.id, "kind": run.lease.kind, "stop": run.stop.name.lower()}
         hung = f"still running {self._settings.cancel_grace_s:g} s after it was told to stop"
-        if self._attempts.kill(run):
-            outcome = self._finish(run, None, HandlerHung(f"{hung}; its process was killed"))
-            log.error("kill", **told, outcome=type(outcome).__name__.lower())
-            return
-        stack = run.stack()
+        killed = self._attempts.kill(run)
+        stack = "its process was killed" if killed else run.stack()
         outcome = self._finish(run, None, HandlerHung(f"{hung}\n{stack}"))
-        log.error("abandon", **told, outcome=type(outcome).__name__.lower(), stack=stack)
+        told["outcome"] = type(outcome).__name__.lower()
+        log.error("kill" if killed else "abandon", **told, stack=stack)
+        if killed:
+            return
         if run.job is not None and not run.job.done():
             self.hung.add(run)
             run.job.add_done_callback(lambda _: self.hung.discard(run))
@@ -267,8 +268,7 @@ class Runner:
             return
         log.warning("lose", jobs=len(held), job_ids=[one.ref.id for one in held[:10]])
         self._take_out({(one.ref.id, one.fence) for one in held})
-        for run in self._find(held):
-            self._interrupt(run, Stop.HAND_BACK)
+        self._interrupt_all(self._find(held))
         self._take_turn_soon()
 
     def _take_out(self, keys: set[tuple[str, int]]) -> list[Lease]:
@@ -291,25 +291,29 @@ class Runner:
         """Give back what has not started, and tell how many."""
         leases = [lease for lease, _ in self._waiting] + self._suspects.drain()
         self._waiting.clear()
-        for lease in leases:
-            self._hand_back(lease)
+        self.refuse(leases)
         # Those in slots that wait for a thread or a process have not started either.
-        queued = [run for run in self.running.values() if run.slot == NO_SLOT]
-        for run in queued:
-            self._interrupt(run, Stop.HAND_BACK)
+        queued = self._interrupt_all(run for run in self.running.values() if run.slot == NO_SLOT)
         self._take_turn_soon()
-        return len(leases) + len(queued)
+        return len(leases) + queued
 
     def hand_back_last(self, count: int) -> int:
         """Give back up to ``count`` of those that would start last, and tell how many."""
         count = min(count, len(self._waiting))
         for _ in range(count):
-            self._hand_back(self._waiting.pop()[0])
+            self._decide(self._waiting.pop()[0], RELEASE)
         return count
+
+    def hand_back_queued(self) -> int:
+        """Give back what waits for a thread or a process and will not get one soon, and tell how many."""
+        return self._interrupt_all(self._pools.look())
 
     def hand_back_running(self) -> int:
         """Tell all handlers to stop because their jobs are given back, and tell how many."""
-        runs = list(self.running.values())
+        return self._interrupt_all(self.running.values())
+
+    def _interrupt_all(self, runs: Iterable[Running]) -> int:
+        runs = list(runs)
         for run in runs:
             self._interrupt(run, Stop.HAND_BACK)
         return len(runs)
@@ -342,13 +346,8 @@ class Runner:
 
     # -- outcomes ---------------------------------------------------------------------------------
 
-    @property
-    def state(self) -> object:
-        """What the application's lifespan has yielded; set before the first lease comes."""
-        return self._attempts.state
-
-    @state.setter
-    def state(self, state: object) -> None:
+    def enter(self, state: object) -> None:
+        """Take what the application's lifespan has yielded, before the first lease comes."""
         self._attempts.state = state
 
     def _decide_run(self, run: Running, outcome: Outcome) -> None:
@@ -356,7 +355,7 @@ class Runner:
             self._decide(run.lease, outcome)
 
     def _finish(self, run: Running, returned: object, raised: BaseException | None) -> Outcome | None:
-        """Judge it and let it go; return what becomes of its job, None if that was decided before."""
+        """Judge it and let it go. None if it was decided before."""
         if not self._end(run):
             return None
         lease, task = run.lease, run.task
@@ -389,9 +388,6 @@ class Runner:
             self._suspects.running -= 1
         del self.running[run.lease.id]
         return True
-
-    def _hand_back(self, lease: Lease) -> None:
-        self._decide(lease, RELEASE)
 
     def _decide(self, lease: Lease, outcome: Outcome) -> None:
         settlement = Settlement(lease.ref, lease.fence, outcome)

@@ -154,7 +154,7 @@ class Worker:
 
     async def _run(self, state: object, *, until_idle: bool) -> None:
         parts = self._parts = _Parts(self)
-        parts.runner.state = state
+        parts.runner.enter(state)
         loops = [asyncio.create_task(parts.keeper.run(), name="goqueue-keeper")]
         loops += [asyncio.create_task(parts.fetcher.pump(), name=f"goqueue-pump-{n}") for n in range(PUMPS)]
         loops += [asyncio.create_task(parts.fetcher.listen(), name="goqueue-listen")]
