@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString, Protocol
 
-from bench import peers
 from bench.processes import call
 from bench.stamps import VARIABLE, Stamps
 
 INSTALL_S = 60.0
+OURS = "goqueue"
 
 
 class Contender(Protocol):
@@ -28,10 +28,22 @@ class Contender(Protocol):
         """How it runs."""
 
     @property
-    def table(self) -> LiteralString:
-        """Whose rows are the jobs that are not finished."""
+    def is_limit(self) -> bool:
+        """Whether it is no system, only what one could reach."""
 
-    def side(self, verb: str, url: str, *, count: int = 0, seed: int = 0) -> list[str]:
+    @property
+    def share(self) -> float:
+        """The share of a run's jobs that it gets: a slow one needs fewer for as long a run."""
+
+    @property
+    def unfinished(self) -> LiteralString:
+        """The query that counts the jobs that are not finished."""
+
+    @property
+    def for_latency(self) -> Contender:
+        """How it runs where a short wait is wanted, not a high rate."""
+
+    def side(self, verb: str, url: str, *options: str) -> list[str]:
         """The command line of `bench.sides` for it."""
 
     def workers(self, url: str, processes: int) -> list[list[str]]:
@@ -50,8 +62,10 @@ class GoQueueContender:
     prefetch: int
     settings: Mapping[str, str]
     """Environment variables beyond those: what is measured is then not the default, and ``config`` says so."""
-    name: str = "goqueue"
-    table: LiteralString = "goqueue.job"
+    name: str = OURS
+    unfinished: LiteralString = "SELECT count(*) FROM goqueue.job"
+    share: float = 1.0
+    is_limit: bool = False
 
     @property
     def config(self) -> str:
@@ -64,9 +78,14 @@ class GoQueueContender:
         """The settings that are not the default."""
         return [f"{name}={value}" for name, value in self.settings.items()]
 
-    def side(self, verb: str, url: str, *, count: int = 0, seed: int = 0) -> list[str]:
+    @property
+    def for_latency(self) -> GoQueueContender:
+        """The same."""
+        return self
+
+    def side(self, verb: str, url: str, *options: str) -> list[str]:
         """See `Contender`."""
-        return _side(sys.executable, "goqueue_side", verb, url, count, seed)
+        return side_command(sys.executable, "goqueue_side", verb, url, *options)
 
     def workers(self, url: str, processes: int) -> list[list[str]]:  # noqa: ARG002  the environment says it
         """One supervisor, however many processes."""
@@ -80,36 +99,8 @@ class GoQueueContender:
             "GOQUEUE_WORKER_PREFETCH": str(self.prefetch),
             "GOQUEUE_WORKER_PROCESSES": str(processes),
             **self.settings,
-            **_stamped(stamps),
+            **stamped(stamps),
         }
-
-
-@dataclass(frozen=True)
-class PgQueuerContender:
-    """PgQueuer, durable, one connection a worker."""
-
-    python: Path
-    batch: int
-    name: str = "pgqueuer"
-    table: LiteralString = "pgqueuer"
-
-    @property
-    def config(self) -> str:
-        """How it runs."""
-        found = peers.versions(self.python)
-        return f"PgQueuer {found['pgqueuer']}, asyncpg {found['asyncpg']}, uvloop, batch_size {self.batch}, durable"
-
-    def side(self, verb: str, url: str, *, count: int = 0, seed: int = 0) -> list[str]:
-        """See `Contender`."""
-        return _side(str(self.python), "pgqueuer_side", verb, url, count, seed)
-
-    def workers(self, url: str, processes: int) -> list[list[str]]:
-        """As many commands as processes."""
-        return [self.side("work", url, count=self.batch) for _ in range(processes)]
-
-    def environment(self, url: str, *, processes: int = 1, stamps: Stamps | None = None) -> dict[str, str]:  # noqa: ARG002
-        """See `Contender`."""
-        return _stamped(stamps)
 
 
 def install(contender: Contender, url: str) -> None:
@@ -128,14 +119,11 @@ def find_goqueue(named: str | None) -> tuple[str, ...]:
     return (found,)
 
 
-def _side(interpreter: str, module: str, verb: str, url: str, count: int, seed: int) -> list[str]:
-    return [interpreter, "-m", f"bench.sides.{module}", verb, url, "--count", str(count), "--seed", str(seed)]
+def side_command(interpreter: str, module: str, verb: str, url: str, *options: str) -> list[str]:
+    """The command line of a side, in the environment that has its packages."""
+    return [interpreter, "-m", f"bench.sides.{module}", verb, url, *options]
 
 
-def _stamped(stamps: Stamps | None) -> dict[str, str]:
+def stamped(stamps: Stamps | None) -> dict[str, str]:
+    """Where a side or a handler finds the stamps."""
     return {VARIABLE: str(stamps.path)} if stamps is not None else {}
-
-
-def in_turns(contenders: Sequence[Contender], runs: int) -> list[Contender]:
-    """A B A B …: what else the machine does then falls on all alike."""
-    return [contender for _ in range(runs) for contender in contenders]

@@ -8,13 +8,15 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, LiteralString
 
+import msgspec
 import psycopg
 from psycopg import sql
 
+from bench.watching import Patience
 from goqueue.cli.dev.embedded import EmbeddedPostgres
 
 SETTINGS: Final = {
@@ -28,14 +30,40 @@ SETTINGS: Final = {
 SHOWN: Final = (*SETTINGS, "wal_sync_method", "autovacuum", "jit")
 
 
+HOT_TABLE: Final = "goqueue.job"
+_TOTALS: LiteralString = """
+SELECT pg_table_size(%s::regclass),
+       pg_indexes_size(%s::regclass),
+       (SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables),
+       (pg_current_wal_insert_lsn() - '0/0')::bigint,
+       (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())
+"""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sizes of GoQueue's hot table, dead rows of all, and what the database has written since it was made."""
+
+    table_bytes: int
+    index_bytes: int
+    dead_rows: int
+    wal_bytes: int
+    commits: int
+
+    def since(self, earlier: Totals) -> Totals:
+        """The same sizes, and what was written since then."""
+        wal_bytes, commits = self.wal_bytes - earlier.wal_bytes, self.commits - earlier.commits
+        return replace(self, wal_bytes=wal_bytes, commits=commits)
+
+
 @dataclass(frozen=True)
 class Server:
     """The server, and the folder in which the bench keeps its logs."""
 
     postgres: EmbeddedPostgres
     folder: Path
-    quiet_s: float
-    """Before each run the machine has this long to become quiet."""
+    patience: Patience
+    """With a machine that has other work."""
 
     def facts(self) -> dict[str, str]:
         """Its version and the settings on which figures depend, as the server tells them."""
@@ -66,7 +94,7 @@ def started(*, quiet_s: float) -> Iterator[Server]:
     folder.chmod(0o711)
     try:
         with EmbeddedPostgres(folder / "server", durable=True, settings=SETTINGS) as postgres:
-            yield Server(postgres, folder, quiet_s)
+            yield Server(postgres, folder, Patience(quiet_s))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -78,16 +106,24 @@ def settle_down(url: str) -> None:
         connection.execute("CHECKPOINT")
 
 
-def rows(url: str, table: LiteralString) -> int:
-    """How many rows a table has."""
+def count(url: str, query: LiteralString) -> int:
+    """The one number that a query returns."""
     with _connect(url) as connection:
-        return _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.SQL(table)))
+        return _number(connection, sql.SQL(query))
 
 
 def dead_rows(url: str) -> int:
     """Dead rows of all tables, as the statistics have them."""
     with _connect(url) as connection:
         return _number(connection, sql.SQL("SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables"))
+
+
+def totals(url: str) -> Totals:
+    """What GoQueue's database holds and has written."""
+    with _connect(url) as connection:
+        row = connection.execute(_TOTALS, (HOT_TABLE, HOT_TABLE)).fetchone()
+    assert row is not None
+    return msgspec.convert(dict(zip(Totals.__dataclass_fields__, row, strict=True)), Totals)
 
 
 @contextmanager
@@ -100,6 +136,19 @@ def snapshot_held(url: str) -> Iterator[None]:
             yield
         finally:
             connection.execute("ROLLBACK")
+
+
+@contextmanager
+def without_autovacuum(url: str) -> Iterator[None]:
+    """Autovacuum of the whole server is off as long as the block."""
+    with _connect(url) as connection:
+        connection.execute("ALTER SYSTEM SET autovacuum = off")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET autovacuum")
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def _connect(url: str) -> psycopg.Connection[tuple[object, ...]]:

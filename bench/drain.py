@@ -1,20 +1,34 @@
-"""`drain`: how fast a full queue is emptied, beside PgQueuer."""
+"""`drain`: how fast a full queue is emptied, beside peers and limits, by one worker process and by two."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from bench import contenders, database, processes, stamps, watching
-from bench.contenders import Contender, GoQueueContender
+from bench import contenders, database, processes, report, stamps, turns, watching
+from bench.contenders import OURS, Contender
 from bench.database import Server
+from bench.entrants import Field
 from bench.processes import Group
-from bench.report import Figure, median_of
+from bench.report import Figure, Target, median_of
 from bench.stamps import Stamps
+from bench.turns import Turns
 
 FILL_S = 300.0
-TARGET_RATIO = 1.5
+JOBS_MIN = 100
+WARM_UP_SHARE = 5
+TARGETS: Mapping[tuple[str, int], Target] = {
+    ("pgqueuer", 1): Target(least=2.1),
+    ("graphile-worker", 1): Target(least=1.1),
+    ("bare loop", 1): Target(least=0.7),
+    ("pgqueuer", 2): Target(least=2.0),
+    ("graphile-worker", 2): Target(least=1.2),
+}
+CPU_TARGET = Target(most=55.0)
+CPU_RATIO = Target(most=0.65)
+CPU_PEER = "pgqueuer"
 
 
 @dataclass(frozen=True)
@@ -37,44 +51,64 @@ class Drained:
     """The rate of handlers between the first and the last tenth."""
     worker_us: float | None
     machine_us: float | None
+    fill_us: float | None
+    """CPU of the machine, per job, while the queue was filled in bulk."""
+
+    @property
+    def all_us(self) -> float | None:
+        """CPU of the machine, per job, to submit it in bulk and to work on it."""
+        return None if self.machine_us is None or self.fill_us is None else self.machine_us + self.fill_us
+
     busy_before: float
 
 
-def measure(server: Server, goqueue: GoQueueContender, peer: Contender | None, options: Options) -> list[Figure]:
-    """Alternate the contenders for each number of processes."""
+def measure(server: Server, field: Field, options: Options) -> list[Figure]:
+    """Let all take turns, for each number of processes."""
     figures: list[Figure] = []
-    both: list[Contender] = [goqueue, *([peer] if peer else [])]
     for count in options.process_counts:
-        runs: dict[str, list[Drained]] = {contender.name: [] for contender in both}
-        for contender in both:  # warms the page cache and the interpreter's
-            drain(server, contender, options, processes_count=count, jobs=max(100, options.jobs // 5))
-        for contender in contenders.in_turns(both, options.runs):
-            runs[contender.name].append(
-                watching.on_quiet_machine(
-                    partial(drain, server, contender, options, processes_count=count, jobs=options.jobs),
-                    quiet_s=server.quiet_s,
-                )
-            )
-        figures += [_figure(contender, runs, peer, options, count) for contender in both]
+
+        def run(contender: Contender, turn: int, count: int = count) -> Drained:
+            if turn == 0:  # warms the page cache and the interpreter's
+                drain(server, contender, options, processes_count=count, jobs=options.jobs // WARM_UP_SHARE)
+            return drain(server, contender, options, processes_count=count, jobs=options.jobs)
+
+        taken = turns.taken(field.contenders, options.runs, server.patience, run)
+        figures += [_figure(one, taken, options, count) for one in field.contenders if one.name in taken.runs]
+        figures += _ratios(field, taken, count)
+        figures += report.not_run("drain", {**field.absent, **taken.failures})
     return figures
 
 
 def drain(server: Server, contender: Contender, options: Options, *, processes_count: int, jobs: int) -> Drained:
-    """One run in a database of its own."""
+    """One run in a database of its own, of the contender's share of ``jobs``."""
+    jobs = _share(contender, jobs)
     with server.database() as url, stamps.made(jobs) as made:
         environment = contender.environment(url, processes=processes_count, stamps=made)
         contenders.install(contender, url)
-        processes.call(contender.side("fill", url, count=jobs), environment=environment, timeout_s=FILL_S)
+        fill = contender.side("fill", url, "--count", str(jobs))
+        fill_s: float | None = json.loads(processes.call(fill, environment=environment, timeout_s=FILL_S))
+        fill_us = None if fill_s is None else fill_s / jobs * 1e6
         database.settle_down(url)
-        busy = processes.wait_until_quiet(server.quiet_s if jobs == options.jobs else 0)
+        busy = server.patience.until_quiet()
         log = server.folder / f"{contender.name}.log"
         commands = contender.workers(url, processes_count)
         with processes.running(commands, environment=environment, log=log) as groups:
-            return _watch(made, groups, url, contender, jobs, busy, options.timeout_s)
+            return _watch(made, groups, url, contender, jobs, busy, fill_us, options.timeout_s)
+
+
+def _share(contender: Contender, jobs: int) -> int:
+    return max(min(jobs, JOBS_MIN), int(jobs * contender.share))
 
 
 def _watch(
-    made: Stamps, groups: list[Group], url: str, contender: Contender, jobs: int, busy: float, timeout_s: float
+    made: Stamps,
+    groups: list[Group],
+    url: str,
+    contender: Contender,
+    jobs: int,
+    busy: float,
+    fill_us: float | None,
+    timeout_s: float,
 ) -> Drained:
     deadline = time.monotonic() + timeout_s
     machine_before: float | None = None
@@ -87,18 +121,18 @@ def _watch(
         watching.check(groups, deadline, f"{contender.name}: {waiting} of {jobs} jobs have not begun")
         # Rarely while there is much to do, so that the watcher takes no CPU from the watched.
         time.sleep(0.05 if left_before and waiting > jobs // 20 else 0.005)
-    while left := database.rows(url, contender.table):
+    while left := database.count(url, contender.unfinished):
         watching.check(groups, deadline, f"{contender.name}: {left} of {jobs} jobs are not finished in the store")
         time.sleep(0.005)
     ended_ns = time.monotonic_ns()
     machine_after, workers_after = processes.machine_busy_s(), processes.groups_busy_s(groups)
     begun = made.begun()
-    low, high = jobs // 10, jobs - jobs // 10 - 1
     return Drained(
         per_s=jobs / ((ended_ns - begun[0]) / 1e9),
-        steady_per_s=(high - low) / max((begun[high] - begun[low]) / 1e9, 1e-9),
+        steady_per_s=stamps.steady_per_s(begun),
         worker_us=_per_job_us(workers_before, workers_after, left_before),
         machine_us=_per_job_us(machine_before, machine_after, left_before),
+        fill_us=fill_us,
         busy_before=busy,
     )
 
@@ -107,29 +141,38 @@ def _per_job_us(before: float | None, after: float | None, jobs: int) -> float |
     return (after - before) / jobs * 1e6 if before is not None and after is not None and jobs else None
 
 
-def _figure(
-    contender: Contender, runs: dict[str, list[Drained]], peer: Contender | None, options: Options, count: int
-) -> Figure:
-    own = runs[contender.name]
-    is_ours = peer is not None and contender is not peer
-    rates = [run.per_s for run in own]
-    ratio = None
-    if peer is not None and is_ours:
-        ratio = (median_of(rates) or 0) / (median_of([run.per_s for run in runs[peer.name]]) or 1)
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"
+
+
+def _figure(contender: Contender, taken: Turns[Drained], options: Options, count: int) -> Figure:
+    own = taken.runs[contender.name]
     return Figure(
         bench="drain",
-        name=f"{contender.name}, {count} process{'es' if count > 1 else ''}",
+        name=f"{contender.name}, {_processes(count)}",
         unit="jobs/s",
-        runs=rates,
-        config=f"{options.jobs} no-op jobs; {contender.config}",
-        peer=peer.name if peer is not None and is_ours else "",
-        ratio=ratio,
-        target=f"≥ {TARGET_RATIO} × {peer.name}" if peer is not None and is_ours and count == 1 else "",
-        met=ratio >= TARGET_RATIO if ratio is not None and count == 1 else None,
+        runs=[run.per_s for run in own],
+        config=f"{_share(contender, options.jobs)} no-op jobs; {contender.config}",
         more={
             "steady_per_s": median_of([run.steady_per_s for run in own]),
             "worker_cpu_us_per_job": median_of([run.worker_us for run in own]),
             "machine_cpu_us_per_job": median_of([run.machine_us for run in own]),
+            "fill_cpu_us_per_job": median_of([run.fill_us for run in own]),
         },
         busy_before=[run.busy_before for run in own],
     )
+
+
+def _ratios(field: Field, taken: Turns[Drained], count: int) -> list[Figure]:
+    figures: list[Figure] = []
+    ours = taken.values(OURS, lambda run: run.per_s)
+    for other in field.contenders[1:]:
+        name = f"{OURS} / {other.name}, {_processes(count)}"
+        theirs = taken.values(other.name, lambda run: run.per_s)
+        figures += report.ratio("drain", name, ours, theirs, TARGETS.get((other.name, count)))
+    cpu, peers_cpu = (taken.values(name, lambda run: run.all_us) for name in (OURS, CPU_PEER))
+    if count == 1 and cpu:
+        name = f"{OURS}, CPU of the machine for a job: submit in bulk, work, history"
+        figures.append(Figure(bench="drain", name=name, unit="µs", runs=cpu, target=CPU_TARGET))
+        figures += report.ratio("drain", f"that CPU, {OURS} / {CPU_PEER}", cpu, peers_cpu, CPU_RATIO)
+    return figures

@@ -1,29 +1,50 @@
-"""`held`: jobs flow through one worker while another session holds a snapshot, so that nothing dead can be vacuumed."""
+"""`held`: jobs flow through one worker while another session holds a snapshot, so that nothing dead can be vacuumed.
+
+`pressure` (long) is the same with more jobs and more of what can go on meanwhile, and with the peers' curves.
+"""
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from bench import contenders, database, processes, stamps, watching
-from bench.contenders import Contender, GoQueueContender
+from bench import contenders, database, pressure, processes, report, stamps, turns, watching
+from bench.contenders import OURS, Contender
 from bench.database import Server
-from bench.report import Figure, median_of
-from bench.sides.verbs import OUTSTANDING_MAX
+from bench.entrants import Field
+from bench.pressure import CLEAN
+from bench.report import Figure, Target, median_of
+from bench.sides.feeding import OUTSTANDING_MAX
+from bench.turns import Turns
 
-TARGET_RATIO = 0.9
+TARGET = Target(least=0.9)
 DRAIN_S = 60.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What one call measures."""
+    """What one call measures: jobs of a run of ours, and the share of them and the runs that a peer gets."""
 
     jobs: int
     runs: int
-    timeout_s: float = 600.0
-    with_peer: bool = False
+    conditions: tuple[str, ...] = (CLEAN, pressure.HELD)
+    peer_share: float = 0.3
+    peer_runs: int = 1
+    timeout_s: float = 900.0
+
+
+@dataclass(frozen=True)
+class Bout:
+    """One contender under one condition."""
+
+    contender: Contender
+    condition: str
+    jobs: int
+
+    @property
+    def name(self) -> str:
+        """What its figure is called."""
+        return f"{self.contender.name}, {self.condition}"
 
 
 @dataclass(frozen=True)
@@ -37,42 +58,39 @@ class Flowed:
     busy_before: float
 
 
-def measure(server: Server, goqueue: GoQueueContender, peer: Contender | None, options: Options) -> list[Figure]:
-    """Alternate clean and held runs."""
+def measure(server: Server, field: Field, options: Options) -> list[Figure]:
+    """Alternate the conditions, ours first, then each peer's."""
     figures: list[Figure] = []
-    chosen: list[Contender] = [goqueue, *([peer] if peer is not None and options.with_peer else [])]
-    for contender in chosen:
-        clean: list[Flowed] = []
-        held: list[Flowed] = []
-        for _ in range(options.runs):
-            for hold, runs in ((False, clean), (True, held)):
-                one = partial(flow, server, contender, options, hold=hold)
-                runs.append(watching.on_quiet_machine(one, quiet_s=server.quiet_s))
-        ratio = (median_of([run.last_per_s for run in held]) or 0) / (median_of([run.last_per_s for run in clean]) or 1)
-        figures += [
-            _figure(contender, "clean", clean, options),
-            _figure(contender, "snapshot held", held, options, ratio=ratio, is_ours=contender.name == goqueue.name),
-        ]
-    return figures
+    for contender in field.contenders:
+        is_ours = contender.name == OURS
+        jobs = options.jobs if is_ours else max(1_000, int(options.jobs * options.peer_share * contender.share))
+        bouts = [Bout(contender, condition, jobs) for condition in options.conditions]
+        count = options.runs if is_ours else options.peer_runs
+        taken = turns.taken(bouts, count, server.patience, lambda bout, _: flow(server, bout, options.timeout_s))
+        figures += [_figure(bout, taken.runs[bout.name]) for bout in bouts if bout.name in taken.runs]
+        figures += _ratios(bouts, taken)
+        figures += report.not_run("held", taken.failures)
+    return figures + report.not_run("held", field.absent)
 
 
-def flow(server: Server, contender: Contender, options: Options, *, hold: bool) -> Flowed:
+def flow(server: Server, bout: Bout, timeout_s: float) -> Flowed:
     """One run in a database of its own."""
-    with server.database() as url, stamps.made(options.jobs) as made:
+    contender, numbers = bout.contender, range(bout.jobs)
+    with server.database() as url, stamps.made(bout.jobs) as made:
         environment = contender.environment(url, stamps=made)
         contenders.install(contender, url)
         database.settle_down(url)
-        busy = processes.wait_until_quiet(server.quiet_s)
-        holding = database.snapshot_held(url) if hold else contextlib.nullcontext()
+        busy = server.patience.until_quiet()
+        meanwhile = pressure.CONDITIONS[bout.condition](url, contender.unfinished)
         log = server.folder / f"{contender.name}.log"
-        producer = contender.side("flow", url, count=options.jobs)
-        with holding, processes.running(contender.workers(url, 1), environment=environment, log=log) as groups:
+        producer = contender.side("flow", url, "--count", str(bout.jobs))
+        with meanwhile, processes.running(contender.workers(url, 1), environment=environment, log=log) as groups:
             with processes.running([producer], environment=environment, log=log) as producers:
-                producers[0].wait(options.timeout_s)
-            watching.until_begun(made, options.jobs, groups, contender.name, DRAIN_S)
+                producers[0].wait(timeout_s)
+            watching.until_begun(made, numbers, groups, contender.name, DRAIN_S)
             dead = database.dead_rows(url)
         begun = made.begun()
-        tenth = max(2, options.jobs // 10)
+        tenth = max(2, bout.jobs // 10)
         return Flowed(
             first_per_s=_rate(begun[:tenth]),
             all_per_s=_rate(begun),
@@ -86,25 +104,13 @@ def _rate(begun: list[int]) -> float:
     return (len(begun) - 1) / max((begun[-1] - begun[0]) / 1e9, 1e-9)
 
 
-def _figure(
-    contender: Contender,
-    name: str,
-    runs: list[Flowed],
-    options: Options,
-    *,
-    ratio: float | None = None,
-    is_ours: bool = False,
-) -> Figure:
+def _figure(bout: Bout, runs: list[Flowed]) -> Figure:
     return Figure(
         bench="held",
-        name=f"{contender.name}, {name}, last tenth",
+        name=f"{bout.name}, last tenth",
         unit="jobs/s",
         runs=[run.last_per_s for run in runs],
-        config=f"{options.jobs} jobs, at most {OUTSTANDING_MAX} outstanding; {contender.config}",
-        peer="its clean run" if ratio is not None else "",
-        ratio=ratio,
-        target=f"≥ {TARGET_RATIO} × clean" if is_ours else "",
-        met=ratio >= TARGET_RATIO if is_ours and ratio is not None else None,
+        config=f"{bout.jobs} jobs, at most {OUTSTANDING_MAX} outstanding; {bout.contender.config}",
         more={
             "first_tenth_per_s": median_of([run.first_per_s for run in runs]),
             "all_per_s": median_of([run.all_per_s for run in runs]),
@@ -112,3 +118,14 @@ def _figure(
         },
         busy_before=[run.busy_before for run in runs],
     )
+
+
+def _ratios(bouts: Sequence[Bout], taken: Turns[Flowed]) -> list[Figure]:
+    """Each condition over the clean run of the same turn."""
+    figures: list[Figure] = []
+    calm = taken.values(bouts[0].name, lambda run: run.last_per_s)
+    for bout in bouts[1:]:
+        own = taken.values(bout.name, lambda run: run.last_per_s)
+        target = TARGET if bout.contender.name == OURS else None
+        figures += report.ratio("held", f"{bout.name} / {bouts[0].condition}, last tenth", own, calm, target)
+    return figures

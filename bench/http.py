@@ -1,6 +1,7 @@
 """`http`: `POST /v1/jobs` on one server process, beside a bare ASGI application that gathers.
 
-First a steady rate (open loop) for its latencies, then 32 connections that never rest (closed loop) for its rate.
+First a steady rate (open loop) for its latencies, then connections that never rest (closed loop), few and many, for its
+rate; last `POST /v1/jobs/batch`, which the bare application has not.
 """
 
 from __future__ import annotations
@@ -9,25 +10,32 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from bench import contenders, processes, watching
-from bench.contenders import GoQueueContender
+from bench import contenders, processes, report, turns, watching
+from bench.contenders import OURS, GoQueueContender
 from bench.database import Server
 from bench.processes import Failed, Group
-from bench.report import Figure, median_of
+from bench.report import Figure, Target, median_of
+from bench.turns import Turns
 
+BARE = "bare app"
 START_S = 60.0
 MARGIN_S = 60.0
 OPEN_CONNECTIONS = 64
-CLOSED_CONNECTIONS = 32
-TARGET_P99_MS = 10.0
-TARGET_RATIO = 0.5
+WARM_UP_CONNECTIONS = 32
+CONNECTIONS = (16, 32, 64, 256)
+BATCH = 100
+BATCH_CONNECTIONS = 16
+TARGETED = 32
+"""The number of connections for which there is a target."""
+TARGET_P99 = Target(most=10.0)
+TARGET_RATIO = Target(least=0.5)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,9 @@ class Served:
     """One run of one server."""
 
     steady: Loaded
-    full: Loaded
+    full: Mapping[int, Loaded]
+    """By the number of connections."""
+    batch: Loaded | None
     busy_before: float
 
 
@@ -84,13 +94,18 @@ class HttpServer(Protocol):
     def environment(self, url: str, port: int) -> dict[str, str]:
         """What it finds in the environment."""
 
+    @property
+    def has_batches(self) -> bool:
+        """Whether there is `POST /v1/jobs/batch`."""
+
 
 @dataclass(frozen=True)
 class GoQueueServer:
     """`goqueue server`."""
 
     contender: GoQueueContender
-    name: str = "goqueue"
+    name: str = OURS
+    has_batches: bool = True
 
     @property
     def config(self) -> str:
@@ -115,7 +130,8 @@ class BareServer:
     """`bench/bare_app.py` under uvicorn."""
 
     python: Path
-    name: str = "bare app"
+    name: str = BARE
+    has_batches: bool = False
     config: str = "bare ASGI, uvicorn, httptools, uvloop, asyncpg, gathered INSERT"
 
     def install(self, url: str) -> None:
@@ -132,16 +148,18 @@ class BareServer:
 
 
 def measure(server: Server, goqueue: GoQueueContender, python: Path | None, options: Options) -> list[Figure]:
-    """Alternate the servers. ``python`` is the peers' interpreter."""
+    """Let the servers take turns. ``python`` is the interpreter of the limits."""
     both: list[HttpServer] = [GoQueueServer(goqueue), *([BareServer(python)] if python else [])]
-    runs: dict[str, list[Served]] = {one.name: [] for one in both}
-    for _ in range(options.runs):
-        for one in both:
-            served = watching.on_quiet_machine(partial(serve, server, one, options), quiet_s=server.quiet_s)
-            runs[one.name].append(served)
-    figures = [figure for one in both for figure in _steady(one, runs[one.name], options)]
-    bare = median_of([run.full.per_s for run in runs.get("bare app", [])])
-    return figures + [_full(one, runs[one.name], bare if one.name == "goqueue" else None) for one in both]
+    taken = turns.taken(both, options.runs, server.patience, lambda one, _: serve(server, one, options))
+    ran = [one for one in both if one.name in taken.runs]
+    figures = [figure for one in ran for figure in _steady(one, taken.runs[one.name], options)]
+    for connections in CONNECTIONS:
+        figures += [_full(one, taken.runs[one.name], connections) for one in ran]
+        figures += _ratio(taken, connections)
+    slowest = taken.values(OURS, lambda run: run.full[TARGETED].p99_ms)
+    name = f"{OURS}, {TARGETED} connections, p99"
+    figures.append(Figure(bench="http", name=name, unit="ms", runs=slowest, target=TARGET_P99))
+    return figures + [_batch(one, taken.runs[one.name]) for one in ran if one.has_batches]
 
 
 def serve(server: Server, one: HttpServer, options: Options) -> Served:
@@ -153,16 +171,18 @@ def serve(server: Server, one: HttpServer, options: Options) -> Served:
         environment = one.environment(url, port)
         with processes.running([one.command(port)], environment=environment, log=log) as groups:
             _wait_until_up(port, groups)
-            _load("closed", port, options.warm_up_s, CLOSED_CONNECTIONS, options.per_s)
-            busy = processes.wait_until_quiet(server.quiet_s)
-            steady = _load("open", port, options.open_s, OPEN_CONNECTIONS, options.per_s)
-            full = _load("closed", port, options.closed_s, CLOSED_CONNECTIONS, options.per_s)
-    return Served(steady, full, busy)
+            _load("closed", port, options.warm_up_s, WARM_UP_CONNECTIONS)
+            busy = server.patience.until_quiet()
+            steady = _load("open", port, options.open_s, OPEN_CONNECTIONS, "--per-s", str(options.per_s))
+            full = {count: _load("closed", port, options.closed_s, count) for count in CONNECTIONS}
+            batch = ("--batch", str(BATCH))
+            batched = _load("closed", port, options.closed_s, BATCH_CONNECTIONS, *batch) if one.has_batches else None
+    return Served(steady, full, batched, busy)
 
 
-def _load(loop: str, port: int, seconds: float, connections: int, per_s: float) -> Loaded:
+def _load(loop: str, port: int, seconds: float, connections: int, *more: str) -> Loaded:
     command = [sys.executable, "-m", "bench.load", loop, "--port", str(port), "--seconds", str(seconds)]
-    command += ["--connections", str(connections), "--per-s", str(per_s)]
+    command += ["--connections", str(connections), *more]
     printed = processes.call(command, environment={}, timeout_s=seconds + MARGIN_S)
     loaded = msgspec.convert(json.loads(printed), Loaded)
     if loaded.error or loaded.failed or not loaded.answers:
@@ -202,7 +222,7 @@ def _steady(one: HttpServer, runs: list[Served], options: Options) -> list[Figur
         ("p99", [run.p99_ms for run in steady]),
         ("p99.9", [run.p999_ms for run in steady]),
     ):
-        has_target = name == "p99" and one.name == "goqueue"
+        has_target = name == "p99" and one.name == OURS
         figures.append(
             Figure(
                 bench="http",
@@ -210,8 +230,7 @@ def _steady(one: HttpServer, runs: list[Served], options: Options) -> list[Figur
                 unit="ms",
                 runs=values,
                 config=f"{options.open_s:.0f} s open loop, {OPEN_CONNECTIONS} connections; {one.config}",
-                target=f"< {TARGET_P99_MS:.0f} ms" if has_target else "",
-                met=(median_of(values) or 0) < TARGET_P99_MS if has_target else None,
+                target=TARGET_P99 if has_target else None,
                 more=more,
                 busy_before=[run.busy_before for run in runs],
             )
@@ -219,23 +238,41 @@ def _steady(one: HttpServer, runs: list[Served], options: Options) -> list[Figur
     return figures
 
 
-def _full(one: HttpServer, runs: list[Served], bare: float | None) -> Figure:
-    full = [run.full for run in runs]
-    rates = [run.per_s for run in full]
-    ratio = (median_of(rates) or 0) / bare if bare else None
+def _full(one: HttpServer, runs: list[Served], connections: int) -> Figure:
+    full = [run.full[connections] for run in runs]
     return Figure(
         bench="http",
-        name=f"{one.name}, {CLOSED_CONNECTIONS} connections",
+        name=f"{one.name}, {connections} connections",
         unit="requests/s",
-        runs=rates,
+        runs=[run.per_s for run in full],
         config=f"closed loop; {one.config}",
-        peer="bare app" if ratio is not None else "",
-        ratio=ratio,
-        target=f"≥ {TARGET_RATIO} × bare app" if ratio is not None else "",
-        met=ratio >= TARGET_RATIO if ratio is not None else None,
-        more={
-            "p50_ms": median_of([run.p50_ms for run in full]),
-            "p99_ms": median_of([run.p99_ms for run in full]),
-        },
+        more=_latencies(full),
         busy_before=[run.busy_before for run in runs],
     )
+
+
+def _ratio(taken: Turns[Served], connections: int) -> list[Figure]:
+    ours, bare = (taken.values(name, lambda run: run.full[connections].per_s) for name in (OURS, BARE))
+    name = f"{OURS} / {BARE}, {connections} connections"
+    return report.ratio("http", name, ours, bare, TARGET_RATIO if connections == TARGETED else None)
+
+
+def _batch(one: HttpServer, runs: list[Served]) -> Figure:
+    batched = [run.batch for run in runs if run.batch is not None]
+    return Figure(
+        bench="http",
+        name=f"{one.name}, batches of {BATCH}, {BATCH_CONNECTIONS} connections",
+        unit="jobs/s",
+        runs=[run.per_s * BATCH for run in batched],
+        config=f"closed loop; {one.config}",
+        more=_latencies(batched),
+        busy_before=[run.busy_before for run in runs],
+    )
+
+
+def _latencies(runs: list[Loaded]) -> dict[str, float | None]:
+    return {
+        "p50_ms": median_of([run.p50_ms for run in runs]),
+        "p99_ms": median_of([run.p99_ms for run in runs]),
+        "p999_ms": median_of([run.p999_ms for run in runs]),
+    }

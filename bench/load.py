@@ -19,12 +19,10 @@ import uvloop
 
 CONNECT_S = 10.0
 ANSWERS_S = 30.0
-BODY = json.dumps(
-    {
-        "kind": "noop",
-        "args": {"i": 12345, "to": "email", "user": "user-00012345", "body": "lorem ipsum dolor sit amet, consect"},
-    }
-).encode()
+JOB = {
+    "kind": "noop",
+    "args": {"i": 12345, "to": "email", "user": "user-00012345", "body": "lorem ipsum dolor sit amet, consect"},
+}
 
 
 class Connection(asyncio.Protocol):
@@ -73,11 +71,15 @@ class Connection(asyncio.Protocol):
 class Load:
     """All connections, and what they measured."""
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, batch: int = 0) -> None:
+        """Each request submits one job, or with ``batch`` that many."""
+        body = json.dumps({"jobs": [JOB] * batch} if batch else JOB).encode()
+        path = "/v1/jobs/batch" if batch else "/v1/jobs"
         self.request = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(BODY)}\r\n\r\n"
-        ).encode() + BODY
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        self._good = 200 if batch else 201
         self.latencies: list[float] = []
         self.late: list[float] = []
         self.failed = 0
@@ -130,7 +132,7 @@ class Load:
     def answered(self, connection: Connection, status: int, due: float) -> None:
         """Note an answer and use the connection again."""
         now = time.perf_counter()
-        if status == 201:
+        if status == self._good:
             self.latencies.append(now - due)
         else:
             self.failed += 1
@@ -175,7 +177,7 @@ def percentile_ms(seconds: list[float], share: float) -> float:
 
 async def run(options: argparse.Namespace) -> dict[str, float | str]:
     """One measurement."""
-    load = Load(options.port, options.path)
+    load = Load(options.port, options.batch)
     await load.connect(options.connections)
     try:
         if options.loop == "open":
@@ -202,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("loop", choices=["open", "closed"])
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--path", default="/v1/jobs")
+    parser.add_argument("--batch", type=int, default=0, help="jobs of one request; 0: one job, by itself")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--per-s", type=float, default=1000.0)
     parser.add_argument("--seconds", type=float, default=10.0)

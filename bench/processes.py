@@ -122,17 +122,28 @@ def machine_busy_s() -> float | None:
 
 def groups_busy_s(groups: Sequence[Group]) -> float | None:
     """CPU seconds that the processes of these groups have used."""
-    ids = {group.id for group in groups}
-    total = 0
     if not Path("/proc/stat").exists():
         return None
-    for entry in Path("/proc").iterdir():
+    fields = _stats(groups)
+    return sum(int(number) for one in fields for number in one[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def groups_memory_bytes(groups: Sequence[Group]) -> int:
+    """The resident memory of the processes of these groups; 0 where it cannot be told."""
+    return sum(int(one[21]) for one in _stats(groups)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _stats(groups: Sequence[Group]) -> list[list[str]]:
+    """For each process of the groups, its `/proc/…/stat` from the third field on."""
+    ids = {group.id for group in groups}
+    found: list[list[str]] = []
+    for entry in Path("/proc").iterdir() if Path("/proc/stat").exists() else ():
         if entry.name.isdigit():
             with suppress(OSError):
                 fields = (entry / "stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()
                 if int(fields[2]) in ids:
-                    total += sum(int(field) for field in fields[11:15])
-    return total / os.sysconf("SC_CLK_TCK")
+                    found.append(fields)
+    return found
 
 
 def wait_until_quiet(timeout_s: float) -> float:

@@ -17,31 +17,49 @@ from bench.processes import QUIET_SHARE
 PACKAGES = ("goqueue", "psycopg", "psycopg-binary", "msgspec", "starlette", "uvicorn", "httptools", "uvloop")
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a figure has to be."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def met_by(self, value: float) -> bool:
+        """Whether it is."""
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def __str__(self) -> str:
+        bounds = (("≥", self.least), ("≤", self.most))
+        return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One measured number: the median of ``runs``.
+    """One measured number: the median of ``runs``. Without runs ``note`` says why there are none.
 
-    ``peer`` and ``ratio`` set it beside a peer or a limit of the same run. ``target`` says in words what it has to
-    be, and ``met`` whether it is; a figure without a target is there to be seen. ``more`` are medians that explain it.
+    A figure without a target is there to be seen. ``more`` are medians that explain it.
     """
 
     bench: str
     name: str
     unit: str
     runs: Sequence[float]
-    config: str
-    peer: str = ""
-    ratio: float | None = None
-    target: str = ""
-    met: bool | None = None
+    config: str = ""
+    target: Target | None = None
+    note: str = ""
     more: Mapping[str, float | None] = field(default_factory=dict)
     busy_before: Sequence[float] = ()
     """The share of the machine that other work took just before each run."""
 
     @property
-    def value(self) -> float:
+    def value(self) -> float | None:
         """The median."""
-        return statistics.median(self.runs)
+        return statistics.median(self.runs) if self.runs else None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met, if there is one."""
+        return None if self.target is None or self.value is None else self.target.met_by(self.value)
 
     def line(self, facts: Mapping[str, object]) -> str:
         """All of it as one line of JSON."""
@@ -52,17 +70,31 @@ class Figure:
                 "value": _rounded(self.value),
                 "unit": self.unit,
                 "runs": [_rounded(run) for run in self.runs],
-                "peer": self.peer,
-                "ratio": None if self.ratio is None else round(self.ratio, 3),
-                "target": self.target,
+                "target": str(self.target or ""),
                 "met": self.met,
+                "note": self.note,
                 "config": self.config,
-                **{name: None if number is None else _rounded(number) for name, number in self.more.items()},
+                **{name: _rounded(number) for name, number in self.more.items()},
                 "machine_busy_before": [_rounded(share) for share in self.busy_before],
                 "facts": facts,
             },
             ensure_ascii=False,
         )
+
+
+def ratio(
+    bench: str, name: str, ours: Sequence[float], theirs: Sequence[float], target: Target | None = None
+) -> list[Figure]:
+    """Our figure over another of the same run, pair by pair: what the machine did meanwhile falls out. None without."""
+    if len(ours) != len(theirs) or not ours or not all(theirs):
+        return []
+    pairs = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return [Figure(bench=bench, name=name, unit="×", runs=pairs, target=target)]
+
+
+def not_run(bench: str, reasons: Mapping[str, str]) -> list[Figure]:
+    """A row for each that is not measured, with the reason."""
+    return [Figure(bench=bench, name=name, unit="", runs=(), note=f"not run: {why}") for name, why in reasons.items()]
 
 
 def machine_facts() -> dict[str, object]:
@@ -77,12 +109,14 @@ def machine_facts() -> dict[str, object]:
 
 
 def show(figures: Sequence[Figure], facts: Mapping[str, object], output: TextIO = sys.stdout) -> None:
-    """Print the table, then the lines."""
-    head = ("figure", "median", "runs", "ratio", "target", "", "")
+    """Print the table, what its rows say of themselves, then the lines."""
+    head = ("figure", "median", "runs", "target", "", "")
     body = [_row(figure) for figure in figures]
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     for row in (head, tuple("-" * width for width in widths), *body):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=output)
+    for config in dict.fromkeys(figure.config for figure in figures if figure.config):
+        print(f"  · {config}", file=output)
     for figure in figures:
         print(figure.line(facts), file=output, flush=True)
 
@@ -94,27 +128,28 @@ def median_of(runs: Sequence[float | None]) -> float | None:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} × {figure.peer}"
     verdict = {True: "met", False: "MISSED", None: ""}[figure.met]
-    noise = "busy machine" if any(share >= QUIET_SHARE for share in figure.busy_before) else ""
-    runs = " ".join(_short(run) for run in figure.runs)
+    busy = "busy machine" if any(share >= QUIET_SHARE for share in figure.busy_before) else ""
     return (
         f"{figure.bench}: {figure.name}",
-        f"{_short(figure.value)} {figure.unit}",
-        runs,
-        ratio,
-        figure.target,
+        figure.note if figure.value is None else f"{_short(figure.value)} {figure.unit}",
+        " ".join(_short(run) for run in figure.runs),
+        str(figure.target or ""),
         verdict,
-        noise,
+        ", ".join(filter(None, [busy, figure.note if figure.runs else "", _explained(figure.more)])),
     )
+
+
+def _explained(more: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {_short(number)}" for name, number in more.items() if number is not None)
 
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.2f}"
 
 
-def _rounded(number: float) -> float:
-    return round(number, 3)
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
 
 
 def _version(package: str) -> str:

@@ -38,11 +38,30 @@ class Stamps:
         """The instants at which handlers began, in order."""
         return sorted(instant for instant in self.started.tolist() if instant)
 
+    def first_unsent(self, first: int) -> int:
+        """The number of the first job from ``first`` on that has not been sent; they are sent in order."""
+        low, high = first, self.slots
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.sent[middle] else (low, middle)
+        return low
+
+    def pairs(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """When each of these jobs was sent, and when it began."""
+        return zip(self.sent[first:end].tolist(), self.started[first:end].tolist(), strict=True)
+
     def close(self) -> None:
         """Let go of the memory."""
         for view in (self.sent, self.started, self._all):
             view.release()
         self._map.close()
+
+
+def steady_per_s(begun: list[int]) -> float:
+    """The rate of what began, between the first and the last tenth."""
+    begun = sorted(begun)
+    low, high = len(begun) // 10, len(begun) - len(begun) // 10 - 1
+    return (high - low) / max((begun[high] - begun[low]) / 1e9, 1e-9)
 
 
 @contextmanager

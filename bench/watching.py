@@ -11,6 +11,7 @@ from bench.processes import Failed, Group
 from bench.stamps import Stamps
 
 AGAIN_MAX = 2
+PATIENCE_S = 480.0
 
 
 class Run(Protocol):
@@ -24,17 +25,35 @@ class Run(Protocol):
 R = TypeVar("R", bound=Run)
 
 
-def on_quiet_machine(run: Callable[[], R], *, quiet_s: float) -> R:
-    """Run; and, if the machine had other work before or just after it, run again, at most `AGAIN_MAX` times.
+class Patience:
+    """How long one call of the bench waits for a machine that has other work: each time, and in all.
 
-    A machine that is never quiet gets its figures all the same, and they say so. ``quiet_s`` 0 means: do not care.
+    A machine that is never quiet gets its figures all the same, and they say so. ``each_s`` 0 means: do not care.
     """
-    outcome = run()
-    for _ in range(AGAIN_MAX if quiet_s > 0 else 0):
-        if outcome.busy_before < processes.QUIET_SHARE and processes.wait_until_quiet(0) < processes.QUIET_SHARE:
-            break
+
+    def __init__(self, each_s: float, total_s: float = PATIENCE_S) -> None:
+        self._each_s = each_s
+        self._left_s = total_s
+
+    def until_quiet(self) -> float:
+        """Wait until the machine has nothing else to do; return the share of it that was busy when the wait ended."""
+        began = time.monotonic()
+        share = processes.wait_until_quiet(max(0.0, min(self._each_s, self._left_s)))
+        self._left_s -= time.monotonic() - began
+        return share
+
+    def run(self, run: Callable[[], R]) -> R:
+        """Run; and, if the machine had other work before or just after it, run again, at most `AGAIN_MAX` times."""
         outcome = run()
-    return outcome
+        for _ in range(AGAIN_MAX):
+            if self._each_s <= 0 or self._left_s <= 0:
+                break
+            if max(outcome.busy_before, processes.wait_until_quiet(0)) < processes.QUIET_SHARE:
+                break
+            began = time.monotonic()
+            outcome = run()
+            self._left_s -= time.monotonic() - began
+        return outcome
 
 
 def check(groups: Sequence[Group], deadline: float, text: str) -> None:
@@ -45,9 +64,9 @@ def check(groups: Sequence[Group], deadline: float, text: str) -> None:
         raise Failed(text)
 
 
-def until_begun(made: Stamps, jobs: int, groups: Sequence[Group], name: str, timeout_s: float) -> None:
+def until_begun(made: Stamps, jobs: range, groups: Sequence[Group], name: str, timeout_s: float) -> None:
     """Wait until the handler of every job has begun."""
     deadline = time.monotonic() + timeout_s
-    while left := made.waiting(0, jobs):
-        check(groups, deadline, f"{name}: {left} of {jobs} jobs have not begun")
+    while left := made.waiting(jobs.start, jobs.stop):
+        check(groups, deadline, f"{name}: {left} of {len(jobs)} jobs have not begun")
         time.sleep(0.01)

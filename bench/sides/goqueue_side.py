@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uvloop
-
 from bench.sides import verbs
 from bench.stamps import began
 from goqueue import AsyncClient, GoQueue, NewJob
@@ -28,7 +26,7 @@ class GoQueueSide:
         """Migrate."""
         await migrate(url)
 
-    async def open(self, url: str) -> None:
+    async def open(self, url: str, callers: int) -> None:  # noqa: ARG002  one client serves them all
         """Make the client; it connects with its first job."""
         self._client = AsyncClient(app, url)
 
@@ -54,4 +52,4 @@ def _job(i: int) -> NewJob[None]:
 
 
 if __name__ == "__main__":
-    uvloop.run(verbs.run(GoQueueSide(), verbs.parser().parse_args()))
+    verbs.main(GoQueueSide())

@@ -1,4 +1,4 @@
-"""PgQueuer, as its documentation has it: asyncpg, uvloop, `run(batch_size=…)`. Runs in the peers' environment."""
+"""PgQueuer, as its documentation has it: asyncpg, uvloop, `run(batch_size=…)`. Runs in an environment of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import signal
 from datetime import timedelta
 
 import asyncpg
-import uvloop
 from pgqueuer import PgQueuer
-from pgqueuer.db import AsyncpgDriver
+from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
@@ -26,6 +25,7 @@ class PgQueuerSide:
     """See `bench.sides.verbs.Side`."""
 
     def __init__(self) -> None:
+        self._pool: asyncpg.Pool | None = None
         self._connection: asyncpg.Connection | None = None
         self._queries: Queries | None = None
 
@@ -37,10 +37,14 @@ class PgQueuerSide:
         finally:
             await connection.close()
 
-    async def open(self, url: str) -> None:
-        """Connect."""
-        self._connection = await asyncpg.connect(url)
-        self._queries = Queries(AsyncpgDriver(self._connection))
+    async def open(self, url: str, callers: int) -> None:
+        """Connect: a pool for several callers, as a connection serves one."""
+        if callers > 1:
+            self._pool = await asyncpg.create_pool(url, min_size=callers, max_size=callers)
+            self._queries = Queries(AsyncpgPoolDriver(self._pool))
+        else:
+            self._connection = await asyncpg.connect(url)
+            self._queries = Queries(AsyncpgDriver(self._connection))
 
     async def enqueue_one(self, i: int) -> None:
         """One job, one call."""
@@ -55,12 +59,13 @@ class PgQueuerSide:
 
     async def close(self) -> None:
         """Disconnect."""
-        if self._connection is not None:
-            await self._connection.close()
+        for one in (self._pool, self._connection):
+            if one is not None:
+                await one.close()
 
 
 def _payload(i: int) -> bytes:
-    return json.dumps(vars(verbs.Arguments.of(i))).encode()
+    return verbs.text_of(i).encode()
 
 
 async def work(url: str, batch: int) -> None:
@@ -76,15 +81,5 @@ async def work(url: str, batch: int) -> None:
     await pgq.run(batch_size=batch, dequeue_timeout=timedelta(seconds=DEQUEUE_TIMEOUT_S))
 
 
-def main() -> None:
-    """The verbs of all sides, and ``work URL --count BATCH`` for the worker."""
-    parser = verbs.parser(extra=["work"])
-    options = parser.parse_args()
-    if options.verb == "work":
-        uvloop.run(work(options.url, options.count))
-    else:
-        uvloop.run(verbs.run(PgQueuerSide(), options))
-
-
 if __name__ == "__main__":
-    main()
+    verbs.main(PgQueuerSide(), work)

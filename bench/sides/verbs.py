@@ -1,25 +1,29 @@
-"""The words that every side understands: ``install``, ``fill``, ``trickle`` and ``flow``.
+"""The words that every side understands, and its command line.
 
-Standard library only: the peers import it in their own environment.
+``install`` the schema; ``fill`` in bulk, and print the CPU seconds that the machine took for it; ``one``, ``callers``
+and ``bulk`` submit, and print how fast; ``trickle`` one job every 20 to 50 ms, ``flow`` as fast as they are worked on,
+``pace`` at a steady rate until SIGTERM; ``work``. Standard library and uvloop only: the peers import it in their own
+environments.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import random
-import time
-from collections.abc import Sequence
+import json
+import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.stamps import Stamps, attached
+import uvloop
 
-CHUNK = 1_000
-OUTSTANDING_MAX = 3_000
-SPACING_S = (0.02, 0.05)
-FIRST_JOB_S = 60.0
-FLOW_STALL_S = 60.0
+from bench.processes import machine_busy_s
+from bench.sides import feeding, submitting
+from bench.stamps import attached
+
+FEEDING = ("trickle", "flow", "pace")
+SUBMITTING = ("one", "callers", "bulk")
 
 
 class Side(Protocol):
@@ -28,17 +32,21 @@ class Side(Protocol):
     async def install(self, url: str) -> None:
         """Bring the schema into an empty database."""
 
-    async def open(self, url: str) -> None:
-        """Connect."""
+    async def open(self, url: str, callers: int) -> None:
+        """Connect, for that many callers at the same time."""
 
     async def enqueue_one(self, i: int) -> None:
         """Enqueue job ``i`` and return when it is durable."""
 
     async def enqueue_many(self, numbers: range) -> None:
-        """Enqueue these jobs the way that is meant for many."""
+        """Enqueue these jobs, at most `feeding.CHUNK`, the way that is meant for many."""
 
     async def close(self) -> None:
         """Disconnect."""
+
+
+Work = Callable[[str, int], Awaitable[None]]
+"""One worker process, given the url and how much to take at a time, until SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -56,69 +64,58 @@ class Arguments:
         return cls(i, "email", f"user-{i:08d}", "lorem ipsum dolor sit amet, consect")
 
 
-async def fill(side: Side, count: int) -> None:
-    """Enqueue ``count`` jobs in bulk."""
-    for first in range(0, count, CHUNK):
-        await side.enqueue_many(range(first, min(first + CHUNK, count)))
+def text_of(i: int) -> str:
+    """The arguments of job ``i`` as JSON."""
+    return json.dumps(vars(Arguments.of(i)))
 
 
-async def trickle(side: Side, stamps: Stamps, count: int, seed: int) -> None:
-    """Enqueue one job every 20 to 50 ms, and note when; the first waits until the worker is up."""
-    spacing = random.Random(seed)
-    for i in range(count):
-        stamps.sent[i] = time.monotonic_ns()
-        await side.enqueue_one(i)
-        if i == 0:
-            async with asyncio.timeout(FIRST_JOB_S):
-                while not stamps.started[0]:  # noqa: ASYNC110  another process writes it
-                    await asyncio.sleep(0.02)
-        await asyncio.sleep(spacing.uniform(*SPACING_S))
+def told_to_stop() -> asyncio.Event:
+    """An event that SIGTERM sets."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return stop
 
 
-async def flow(side: Side, stamps: Stamps, count: int) -> None:
-    """Enqueue ``count`` jobs in bulk, with never more than `OUTSTANDING_MAX` that have not begun."""
-    sent = 0
-    chunks: list[range] = []
-    moved_at = time.monotonic()
-    while sent < count:
-        left = [stamps.waiting(chunk.start, chunk.stop) for chunk in chunks]
-        size = min(CHUNK, OUTSTANDING_MAX, count - sent)
-        if sum(left) + size <= OUTSTANDING_MAX:
-            chunks = [chunk for chunk, waiting in zip(chunks, left, strict=True) if waiting]
-            numbers = range(sent, sent + size)
-            await side.enqueue_many(numbers)
-            chunks.append(numbers)
-            sent += size
-            moved_at = time.monotonic()
-        elif time.monotonic() - moved_at > FLOW_STALL_S:
-            raise TimeoutError(f"no job has begun for {FLOW_STALL_S:.0f} s; {sent} of {count} were sent")
-        else:
-            await asyncio.sleep(0.002)
+def main(side: Side, work: Work | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=["install", "fill", *SUBMITTING, *FEEDING, *(["work"] if work else [])])
+    parser.add_argument("url")
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first job")
+    parser.add_argument("--callers", type=int, default=1)
+    parser.add_argument("--per-s", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.verb == "work" and work is not None:
+        uvloop.run(_awaited(work(options.url, options.count)))
+    elif options.verb == "install":
+        uvloop.run(side.install(options.url))
+    else:
+        uvloop.run(_connected(side, options))
 
 
-async def run(side: Side, options: argparse.Namespace) -> None:
-    """Do what one command line says."""
-    if options.verb == "install":
-        await side.install(options.url)
-        return
-    await side.open(options.url)
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+async def _connected(side: Side, options: argparse.Namespace) -> None:
+    numbers = range(options.first, options.first + options.count)
+    await side.open(options.url, options.callers)
     try:
         match options.verb:
             case "fill":
-                await fill(side, options.count)
+                before = machine_busy_s()
+                await feeding.fill(side, numbers)
+                after = machine_busy_s()
+                print(json.dumps(None if before is None or after is None else after - before))
             case "trickle":
-                await trickle(side, attached(), options.count, options.seed)
-            case _:
-                await flow(side, attached(), options.count)
+                await feeding.trickle(side, attached(), numbers, options.seed)
+            case "flow":
+                await feeding.flow(side, attached(), numbers)
+            case "pace":
+                await feeding.pace(side, attached(), numbers, options.per_s, told_to_stop())
+            case verb:
+                print(json.dumps(await submitting.submit(side, verb, numbers, options.callers)))
     finally:
         await side.close()
-
-
-def parser(*, extra: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The command line of a side; ``extra`` are verbs of its own."""
-    made = argparse.ArgumentParser()
-    made.add_argument("verb", choices=["install", "fill", "trickle", "flow", *extra])
-    made.add_argument("url")
-    made.add_argument("--count", type=int, default=0)
-    made.add_argument("--seed", type=int, default=0)
-    return made

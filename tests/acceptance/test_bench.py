@@ -109,7 +109,7 @@ class Stub:
 
 async def load_on(stub: Stub, *, connections: int) -> tuple[asyncio.Server, Load]:
     server = await asyncio.start_server(stub.serve, "127.0.0.1", 0)
-    load = Load(server.sockets[0].getsockname()[1], "/v1/jobs")
+    load = Load(server.sockets[0].getsockname()[1])
     await load.connect(connections)
     return server, load
 
