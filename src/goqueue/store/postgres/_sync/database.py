@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 from weakref import WeakSet
 
-from psycopg import Connection, IsolationLevel, OperationalError, RawCursor
+from psycopg import Connection, IsolationLevel, OperationalError, ProgrammingError, RawCursor
 from psycopg import errors as pg
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from goqueue.model.errors import GoQueueError, StoreUnavailable
 from goqueue.store.postgres.adapters import adapters
+from goqueue.store.postgres.attempts import Attempts
 from goqueue.store.postgres.connections import BESIDE_MAX, Connections, counted
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
 from goqueue.store.postgres.sql import query
 from goqueue.store.postgres.timers import after
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from psycopg.abc import PQGen
 
@@ -51,6 +52,19 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
 
     deadline_s: float = 15.0
     generation: int = 0
+
+    @classmethod
+    def connect(cls, conninfo: str = "", *, attempts: Attempts | None = None, **kwargs: Any) -> Self:  # type: ignore[override]  # one keyword more
+        """Connect as the driver does, and note in ``attempts`` how that went: the pool tells nobody."""
+        try:
+            connection = super().connect(conninfo, **kwargs)
+        except DriverError as e:
+            if attempts is not None:
+                attempts.missed(e)
+            raise
+        if attempts is not None:
+            attempts.made()
+        return connection
 
     def wait(
         self,
@@ -93,6 +107,7 @@ class Database:
         """Connections that were found broken; counted by whoever finds it."""
         self._pool: ConnectionPool[DeadlineConnection] | None = None
         self.url = url
+        self._attempts = Attempts(url)
         self.kwargs: dict[str, Any] = {  # Any: libpq's parameters
             "autocommit": True,
             "prepare_threshold": _NEVER_BY_ITSELF,
@@ -104,16 +119,22 @@ class Database:
             "keepalives_count": 3,
             "context": adapters(),
             "cursor_factory": RawCursor,
+            "attempts": self._attempts,
         }
 
     def connect(self) -> DeadlineConnection:
-        """Open one connection outside the pool; its caller closes it. There are at most `BESIDE_MAX` at a time."""
+        """Open one connection outside the pool; its caller closes it. There are at most `BESIDE_MAX` at a time.
+
+        Raises what `Attempts.explain` makes of a failure.
+        """
         if self._open_beside() >= BESIDE_MAX:
             raise StoreUnavailable(f"{BESIDE_MAX} connections are open outside the pool: upkeep piles up, try again")
         try:
             connection = DeadlineConnection.connect(self.url, **self.kwargs)
+        except ProgrammingError as e:
+            raise self._attempts.explain(e) from None  # it may quote a password
         except DriverError as e:
-            raise translate(e) from e
+            raise self._attempts.explain(e) from e
         connection.deadline_s = self._settings.statement_timeout_s
         self._beside.add(connection)
         self._opened_beside += 1
@@ -178,8 +199,9 @@ class Database:
 
         ``snapshot``: all statements read one and the same snapshot, and write nothing.
 
-        Raises `StoreUnavailable` and the other errors of `goqueue.store.postgres.errors.translate`; without
-        ``translated`` the driver's own where one item of a batch is to blame.
+        Raises `StoreUnavailable` and the other errors of `goqueue.store.postgres.errors.translate`, and when no
+        connection could be made what `Attempts.explain` says; without ``translated`` the driver's own where one item of
+        a batch is to blame.
         """
         if self._pool is None:
             self.open()
@@ -196,6 +218,10 @@ class Database:
         except DriverError as e:
             if isinstance(e, pg.InvalidSqlStatementName | pg.DuplicatePreparedStatement):
                 self.prepare = False
+            if isinstance(e, PoolTimeout):
+                cause = self._attempts.failure(self._settings.connect_timeout_s + CONNECT_AGAIN_MAX_S)
+                if cause is not None:
+                    raise self._attempts.explain(cause) from None
             if not translated and (is_bad_row(e) or is_missing_partition(e)):
                 raise
             raise translate(e) from e
