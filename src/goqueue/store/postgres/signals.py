@@ -22,6 +22,11 @@ BACKOFF_BASE_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
 """So long may the pause between two attempts to connect become; 200 workers that lost one server come back spread."""
 CANCEL_AGAIN_S: Final = 0.5
+TEST_AGAIN_S: Final = 60.0
+TEST_AGAIN_MAX_S: Final = 3600.0
+"""A listener that did not hear itself tries again after these: the server may only have been slow."""
+TEST_AGAIN_WITHIN_S: Final = 5.0
+"""So long it then listens, at least: nobody waits for it."""
 
 log = structlog.get_logger("goqueue.store")
 
@@ -73,7 +78,7 @@ class Listener:
             self._waiters.discard(heard)
 
     async def _run(self) -> None:
-        failures = 0
+        failures = deaf = 0
         while True:
             try:
                 connection = await self._database.connect()
@@ -82,7 +87,8 @@ class Listener:
                 await asyncio.sleep(pause_s(failures))
                 continue
             try:
-                heard = await self._database.hears_itself(connection, self._self_test_s)
+                timeout_s = max(self._self_test_s, TEST_AGAIN_WITHIN_S) if deaf else self._self_test_s
+                heard = await self._database.hears_itself(connection, timeout_s)
                 if not heard and self.pushes:
                     # No pooler sits between, or it would not have been heard before: the server was only too slow.
                     raise StoreUnavailable("the connection does not hear itself")
@@ -91,22 +97,29 @@ class Listener:
                     await connection.execute("LISTEN goqueue")
                 self._tested.set()
                 self._deliver("")  # while nobody listened, something may have been missed
-                if not heard:
+                if heard:
+                    if deaf:
+                        log.info("listen", reason="notifications arrive: the server was slow before", tests=deaf + 1)
+                    failures = deaf = 0
+                    await self._listen(connection)
+                    continue
+                deaf += 1
+                pause = again_s(deaf)
+                if deaf == 1:
                     log.warning(
                         "poll",
-                        reason="notifications do not arrive: a transaction pooler sits between",
-                        hint="jobs are picked up at the poll interval",
+                        reason="notifications do not arrive: a transaction pooler sits between, or the server is slow",
+                        hint="jobs are picked up at the poll interval; it is tried again now and then",
+                        again_s=round(pause, 1),
                     )
-                    return
-                failures = 0
-                await self._listen(connection)
             except (*DriverError, GoQueueError) as e:
                 failures += 1
                 self._database.lost += 1
                 log.warning("listen", error=str(e).strip(), hint="polling until the connection is back")
-                await asyncio.sleep(pause_s(failures))
+                pause = pause_s(failures)
             finally:
                 await connection.close()
+            await asyncio.sleep(pause)
 
     async def _listen(self, connection: AsyncDeadlineConnection) -> None:
         while True:
@@ -148,3 +161,12 @@ def pause_s(failures: int, random01: Callable[[], float] = random.random) -> flo
     """
     bound_s: float = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2 ** min(failures, 20))
     return max(0.01, bound_s * random01())
+
+
+def again_s(deaf: int, random01: Callable[[], float] = random.random) -> float:
+    """Return how long to wait for the next self-test after so many that heard nothing: a minute first, an hour at last.
+
+    Behind a pooler each costs two connections, and leaves a channel of its own behind on one of the server's sessions.
+    """
+    bound_s: float = min(TEST_AGAIN_MAX_S, TEST_AGAIN_S * 2 ** min(deaf - 1, 20))
+    return bound_s * (0.5 + random01() / 2)
