@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
@@ -74,7 +75,7 @@ def report(lease: Lease, outcome: Outcome) -> None:
             # `stack` is what renderers for people print as it is, on lines of its own.
             log.error("dead", **_of_job(lease), **_of_error(error), reason=reason, stack=error.traceback.rstrip())
         case Crash(error=error):
-            log.error("crash", **_of_job(lease), **_of_error(error), crashes=lease.crashes + 1)
+            _report_crash(lease, error)
         case Snooze(delay_s=delay_s, reason=reason):
             log.debug("snooze", **_of_job(lease), reason=reason, delay_s=round(delay_s, 3))
         case Cancel(reason=reason):
@@ -83,6 +84,16 @@ def report(lease: Lease, outcome: Outcome) -> None:
             pass  # who hands jobs back says how many and why
         case _:
             assert_never(outcome)
+
+
+def _report_crash(lease: Lease, error: ErrorInfo) -> None:
+    """Say whether it was the last: the store decides, and by this rule."""
+    crashes = lease.crashes + 1
+    told = {**_of_job(lease), **_of_error(error), "crashes": crashes, "max_crashes": lease.max_crashes}
+    if crashes >= (lease.max_crashes or math.inf) or lease.attempt >= lease.max_attempts:
+        log.error("dead", **told, reason="crashed")
+    else:
+        log.error("crash", **told)
 
 
 def _of_job(lease: Lease) -> dict[str, object]:

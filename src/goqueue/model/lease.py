@@ -40,6 +40,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Seconds that were left, at the claim, until its total deadline; None: it has none."""
     retry: RetryDelays | None = None
     """When this job is tried again; None: as its task says."""
+    max_crashes: int | None = None
+    """With so many crashes it is dead. None: this is its first claim, and a first crash would not be its last."""
 
     @property
     def ref(self) -> JobRef:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -33,7 +33,7 @@ TABLE = [
         Dead(ERROR, "not_retryable"),
         {"event": "dead", "log_level": "error", **TOLD, "reason": "not_retryable", "stack": ERROR.traceback.rstrip()},
     ),
-    (Crash(ERROR), {"event": "crash", "log_level": "error", **TOLD, "crashes": 1}),
+    (Crash(ERROR), {"event": "crash", "log_level": "error", **TOLD, "crashes": 1, "max_crashes": None}),
     (Snooze(5.0, "later"), {"event": "snooze", "log_level": "debug", "reason": "later", "delay_s": 5.0}),
     (Cancel("unwanted"), {"event": "cancel", "log_level": "info", "reason": "unwanted"}),
 ]
@@ -44,6 +44,23 @@ def test_one_line_with_the_job_and_what_became_of_it(outcome: Outcome, line: dic
     with capture_logs() as logs:
         report(lease(attempt=3), outcome)
     assert logs == [{**JOB, **line}]
+
+
+@pytest.mark.parametrize(
+    "more, event",
+    [
+        ({"crashes": 1, "max_crashes": 3}, "crash"),
+        ({"crashes": 2, "max_crashes": 3}, "dead"),
+        ({"max_crashes": 1}, "dead"),
+        ({"attempt": 20}, "dead"),
+    ],
+)
+def test_the_last_crash_is_a_death(more: dict[str, Any], event: str) -> None:  # Any: fields of a lease
+    with capture_logs() as logs:
+        report(lease(**({"attempt": 3} | more)), Crash(ERROR))
+    (line,) = logs
+    assert (line["event"], line.get("reason")) == (event, "crashed" if event == "dead" else None)
+    assert (line["crashes"], line["max_crashes"]) == (more.get("crashes", 0) + 1, more.get("max_crashes"))
 
 
 def test_nothing_is_said_of_what_is_handed_back_or_complete() -> None:

@@ -51,6 +51,16 @@ class CrashCases:
             assert near(record.run_at, record.attempted_at, CRASH_DELAY_S * 2**crash)
             await harness.advance(CRASH_DELAY_S * 2**crash + 10)
 
+    async def test_a_lease_tells_when_a_crash_would_be_the_last(self, harness: Harness) -> None:
+        first = await harness.run(max_crashes=2, deadline_s=1e6)
+        assert first.max_crashes is None  # it need not be known
+        await harness.settle(first, Crash(KILLED))
+        await harness.advance(10 * CRASH_DELAY_S)
+        (second,) = await harness.claim()
+        assert (second.crashes, second.max_crashes) == (1, 2)
+        only = await harness.run(max_crashes=1)
+        assert (only.crashes, only.max_crashes) == (0, 1)
+
     async def test_at_max_crashes_the_job_is_dead(self, harness: Harness) -> None:
         ref = await harness.enqueue(max_crashes=2, max_attempts=100)
         for _ in range(2):

@@ -152,6 +152,7 @@ class Row:
             start_in_s=_seconds(now, self.start_by),
             deadline_in_s=_seconds(now, self.deadline_at),
             retry=job.retry,
+            max_crashes=self.max_crashes if self.fence > 1 or self.max_crashes == 1 else None,
         )
 
 

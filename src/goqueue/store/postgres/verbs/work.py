@@ -39,6 +39,7 @@ class Rare(msgspec.Struct, frozen=True):
     start_in_s: float | None = None
     deadline_in_s: float | None = None
     retry: RetryDelays | None = None
+    max_crashes: int | None = None
 
 
 _PLAIN: Final = Rare()
@@ -132,6 +133,7 @@ def _leases(
                 start_in_s=rare.start_in_s,
                 deadline_in_s=rare.deadline_in_s,
                 retry=rare.retry,
+                max_crashes=rare.max_crashes,
             )
         )
     return tuple(leases), last

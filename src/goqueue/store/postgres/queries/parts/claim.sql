@@ -42,11 +42,12 @@ lease AS (
     RETURNING
         j.id::text, pick.lane, j.fence, j.attempt, j.max_attempts, j.crashes, j.timeout_s, j.created_at, j.run_at, j.kind,
         j.args, j.tags, j.meta, j.attempted_at,
-        CASE WHEN j.fence > 1 OR j.flags >= 64 THEN json_build_object(
+        CASE WHEN j.fence > 1 OR j.flags >= 64 OR j.max_crashes = 1 THEN json_build_object(
             'tried_for_s', extract(epoch FROM j.attempted_at - coalesce(j.first_attempted_at, j.attempted_at)),
             'start_in_s', extract(epoch FROM j.run_at - j.attempted_at) + j.schedule_to_start_s,
             'deadline_in_s', extract(epoch FROM j.deadline_at - j.attempted_at),
             'retry', j.retry,
+            'max_crashes', CASE WHEN j.fence > 1 OR j.max_crashes = 1 THEN j.max_crashes END,
             'freed', CASE WHEN j.flags >= 128 THEN goqueue.free_key(j.tenant, j.queue, j.key, j.id) END)
         END AS rare
 )
