@@ -188,9 +188,29 @@ def test_usage(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         text=True,
         timeout=60,
     )
-    assert (done.returncode, "share" in done.stderr) == (1, True)
-    cli("db", "status", "--url", "mysql://here", code=1)
-    assert "postgresql://" in cli.err
+    assert (done.returncode, "share" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("url", ["mysql://here/db", "here", "postgresql://user@here:port/db"])
+def test_an_address_that_is_none_is_a_matter_of_settings_for_every_command(cli: Cli, folder: Path, url: str) -> None:
+    app = write_app(folder)
+    for command in (
+        ("jobs", "list"),
+        ("jobs", "show", str(uuid.uuid4())),
+        ("jobs", "retry", str(uuid.uuid4())),
+        ("jobs", "delete", "--state", "dead", "--yes"),
+        ("queues", "list"),
+        ("enqueue", "send"),
+        ("db", "status"),
+        ("db", "migrate"),
+        ("db", "grant", "role", "--as", "worker"),
+        ("doctor",),
+        ("check", app),
+        ("worker", app),
+        ("server", "--port", "0"),
+    ):
+        out = cli(*command, "--url", url, code=2)
+        assert "postgresql://user:password@host" in out + cli.err, command
 
 
 def test_unreachable(cli: Cli) -> None:
@@ -345,7 +365,7 @@ def test_init_writes_and_never_overwrites(cli: Cli, folder: Path) -> None:
     assert "greet" in cli("check")
     cli("init", "--module", "not a module", code=2)
     (folder / "pyproject.toml").write_text("[broken")
-    cli("init", "--module", "fresh", code=1)
+    cli("init", "--module", "fresh", code=2)
     assert not (folder / "fresh.py").exists()
 
 
@@ -439,7 +459,7 @@ def test_queues_with_and_without_slots() -> None:
 
 
 def test_a_server_is_not_opened_to_others_without_a_key(cli: Cli) -> None:
-    cli("server", "--host", "0.0.0.0", "--url", NOWHERE, code=1)  # noqa: S104 - that is the point
+    cli("server", "--host", "0.0.0.0", "--url", NOWHERE, code=2)  # noqa: S104 - that is the point
     assert "API key" in cli.err
 
 

@@ -176,7 +176,7 @@ def test_a_taken_port_is_named_before_anything_starts(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = project.place.run("dev", "jobs:app", "--port", str(port), "--data-dir", str(project.data))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
     assert "--port" in done.stderr
     assert not project.data.exists()

@@ -209,7 +209,10 @@ def duration(seconds: float | None) -> str:
         return ""
     if seconds < 1:
         return f"{seconds * 1000:.1f} ms"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    for unit, size in (("s", 1), ("min", 60), ("h", 3_600)):
+        if seconds < 120 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86_400:.1f} d"
 
 
 def ran_for(record: JobRecord) -> float | None:

@@ -7,10 +7,9 @@ from typing import Final
 
 from goqueue.model.errors import (
     AccessError,
+    ConfigurationError,
     GoQueueError,
     InvalidInput,
-    InvalidSetting,
-    NotConfigured,
     NotFound,
     StoreUnavailable,
 )
@@ -33,7 +32,7 @@ def exit_code(error: GoQueueError) -> int:
             return NOT_ALLOWED
         case StoreUnavailable():
             return UNREACHABLE
-        case InvalidInput() | InvalidSetting() | NotConfigured():
+        case InvalidInput() | ConfigurationError():
             return USAGE
         case _:
             return FAILED

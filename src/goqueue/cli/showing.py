@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from goqueue.cli.output import ago, compact, console, duration, ran_for, show_fields
+from goqueue.model.state import FINAL_STATES, JobState
 
 if TYPE_CHECKING:
     from goqueue.model.job import JobError, JobRecord
@@ -19,19 +21,26 @@ REASONS = {
     "crashed": "its process died under it",
 }
 """What a reason of the engine's means; a handler's own words stand for themselves."""
+_DUE = {
+    JobState.SCHEDULED: "runs at",
+    JobState.RETRYING: "next attempt",
+    JobState.READY: "due since",
+    JobState.BLOCKED: "not before",
+}
+"""What ``run_at`` is of a job that waits."""
 
 
-def show_job(record: JobRecord) -> None:
-    """Write a job."""
-    show_fields(_fields(record))
+def show_job(record: JobRecord, around: str = "") -> None:
+    """Write a job. ``around``: who runs it, or why nobody takes it."""
+    show_fields(_fields(record, around))
     _show_errors(record)
 
 
 def why(record: JobRecord) -> str:
-    """Say why it was cancelled or is dead."""
+    """Say why it was cancelled, is dead or was put off."""
     if not record.reason:
         return ""
-    meaning = REASONS.get(record.reason)
+    meaning = REASONS.get(record.reason) if record.state is JobState.DEAD else None
     return f"{record.reason} ({meaning})" if meaning else record.reason
 
 
@@ -44,34 +53,43 @@ def last_error(record: JobRecord, *, short: bool) -> str:
     return " ".join(f"{name}: {error.message}".split())
 
 
-def _fields(record: JobRecord) -> list[tuple[str, object]]:
+def _fields(record: JobRecord, around: str) -> list[tuple[str, object]]:
+    final = record.state in FINAL_STATES
+    running = record.state is JobState.RUNNING
     return [
         ("id", record.id),
         ("kind", record.kind),
         ("state", str(record.state)),
-        ("reason", why(record)),
-        ("queue", record.queue),
-        ("priority", record.priority),
-        ("attempt", f"{record.attempt} of {record.max_attempts}"),
-        ("crashes", f"{record.crashes} of {record.max_crashes}" if record.crashes else None),
-        ("args", compact(record.args)),
-        ("result", compact(record.result)),
-        ("progress", compact(record.progress)),
-        ("created", record.created_at),
-        ("due", record.run_at),
-        ("attempted", record.attempted_at),
+        ("reason" if final else "put off", why(record)),
+        ("last error", last_error(record, short=True)),
+        (_DUE.get(record.state, "was due"), record.run_at),
+        ("waits because", "" if running else around),
+        ("started", record.attempted_at),
+        ("running for", _so_far(record.attempted_at) if running else ""),
+        ("run by", (around or record.worker_id) if running else record.worker_id),
         ("finished", record.finished_at),
         ("ran for", duration(ran_for(record))),
+        ("cancel asked", record.cancel_requested_at),
+        ("attempt", f"{record.attempt} of {record.max_attempts}"),
+        ("crashes", f"{record.crashes} of {record.max_crashes}" if record.crashes else None),
+        ("progress", compact(record.progress)),
+        ("args", compact(record.args)),
+        ("result", compact(record.result)),
+        ("queue", record.queue),
+        ("priority", record.priority),
         ("timeout", duration(record.timeout_s)),
         ("start within", duration(record.schedule_to_start_s)),
         ("deadline", record.deadline_at),
         ("retry", _delays(record.retry)),
-        ("cancel asked", record.cancel_requested_at),
         ("unique key", record.unique_key),
         ("tags", ", ".join(record.tags)),
         ("meta", ", ".join(f"{name}={value}" for name, value in record.meta.items())),
-        ("worker", record.worker_id),
+        ("created", record.created_at),
     ]
+
+
+def _so_far(since: datetime | None) -> str:
+    return "" if since is None else duration(max(0.0, (datetime.now(UTC) - since).total_seconds()))
 
 
 def _delays(retry: RetryDelays | None) -> str:

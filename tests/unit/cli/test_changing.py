@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from goqueue.model.job import NewJob
+from goqueue.model.job import ErrorInfo, NewJob
+from goqueue.model.lease import Beat, WorkerInfo
+from goqueue.model.outcome import Retry, Snooze
+from goqueue.store.memory import working
+from goqueue.store.memory.store import MemoryStore
 from goqueue.tasks.prepare import new_id
 from tests.unit.cli.doors import Desk
+from tests.unit.client.hand import WORKER
 
 SEND: NewJob[object] = NewJob(kind="send", args=b'{"to":"ada"}')
 OTHER: NewJob[object] = NewJob(kind="other")
@@ -147,8 +155,7 @@ def test_dead_letters_by_when_they_died(desk: Desk) -> None:
 
 
 def test_a_job_is_shown_with_every_attempt(desk: Desk) -> None:
-    from goqueue.model.job import ErrorInfo
-    from goqueue.model.outcome import Dead, Retry
+    from goqueue.model.outcome import Dead
 
     job = desk.client.enqueue(
         SEND.options(timeout_s=5, deadline_s=3600, schedule_to_start_s=60).options(max_attempts=2)
@@ -167,6 +174,80 @@ def test_a_job_is_shown_with_every_attempt(desk: Desk) -> None:
     record = json.loads(desk("jobs", "show", job.id, "-o", "json"))
     assert [error["type"] for error in record["errors"]] == ["E1", "E2"]
     assert record["schedule_to_start_s"] == 60
+
+
+def fields(shown: str) -> dict[str, str]:
+    """Names and values of `jobs show`, down to the first empty line."""
+    parts = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in shown.split("\n\n")[0].splitlines()]
+    return {part[0]: part[1] for part in parts if len(part) == 2}
+
+
+def test_what_an_operator_asks_of_a_running_job(desk: Desk) -> None:
+    job = desk.client.enqueue(SEND.options(timeout_s=5, tags=["vip"], unique="k", meta={"trace": "t"}))
+    desk.hand.take()
+    told = fields(desk("jobs", "show", job.id))
+    assert (told["state"], told["timeout"], told["tags"], told["unique key"]) == ("running", "5.0 s", "vip", "k")
+    assert "last heard of" in told["run by"]
+    assert WORKER in told["run by"]
+    assert told["running for"].endswith("s")
+    assert "UTC" in told["started"]
+    assert "waits because" not in told
+    with desk.doors.memory._lock:
+        desk.doors.memory.workers.clear()
+    assert "gone" in fields(desk("jobs", "show", job.id))["run by"]
+
+
+def test_what_an_operator_asks_of_a_waiting_job(desk: Desk) -> None:
+    def shown(id: str) -> dict[str, str]:
+        return fields(desk("jobs", "show", id))
+
+    memory = desk.doors.memory
+    job = desk.client.enqueue(SEND)
+    assert shown(job.id)["waits because"] == "no worker takes from queue default"
+    info = WorkerInfo(id=WORKER, queues=("default",), kinds=("other",))
+    with memory._lock:
+        working.extend(memory, Beat(worker=info, ttl_s=3600))
+    assert shown(job.id)["waits because"].endswith("has a task of kind send")
+    with memory._lock:
+        working.extend(memory, Beat(worker=replace(info, kinds=("send",)), ttl_s=3600))
+    assert "waits because" not in shown(job.id), "its turn comes"
+    asyncio.run(MemoryStore(memory).pause("default", "default", paused=True))
+    assert shown(job.id)["waits because"] == "its queue default is paused"
+    asyncio.run(MemoryStore(memory).pause("default", "default", paused=False))
+    desk.hand.do(Retry(4000, ErrorInfo("OSError", "broken\npipe", "")))
+    told = shown(job.id)
+    assert (told["state"], told["last error"], told["attempt"]) == ("retrying", "OSError: broken pipe", "1 of 20")
+    assert "(in 1 h)" in told["next attempt"]
+    later = desk.client.enqueue(SEND)
+    desk.hand.do(Snooze(7200, "the service sleeps"))
+    told = shown(later.id)
+    assert (told["put off"], told["attempt"]) == ("the service sleeps", "0 of 20")
+    assert "(in 2 h)" in told["runs at"]
+
+
+def test_a_completed_job_does_not_run_again_unasked(desk: Desk, asked: list[str]) -> None:
+    (dead,) = desk.kill(SEND)
+    done = desk.client.enqueue(SEND).id
+    desk.hand.do()
+    asked.append("n")
+    desk("jobs", "retry", done, dead, code=1)
+    assert asked.pop() == "run 1 completed job again, with all effects?"
+    assert f"{done}  send, completed now" in desk.err
+    assert desk.states() == {done: "completed", dead: "dead"}
+    assert "retry changed" in desk("jobs", "retry", dead), "nobody is asked for a dead one"
+    asked.append("y")
+    assert "retry changed" in desk("jobs", "retry", done)
+    assert desk.states() == {done: "ready", dead: "ready"}
+
+
+def test_without_a_terminal_a_completed_job_wants_yes(desk: Desk) -> None:
+    done = desk.client.enqueue(SEND).id
+    desk.hand.do()
+    desk("jobs", "retry", done, code=2)
+    assert "--yes" in desk.err
+    assert desk.states() == {done: "completed"}
+    desk("jobs", "retry", new_id(), code=3)
+    assert "retry changed" in desk("jobs", "retry", done, "--yes")
 
 
 # -- by id ------------------------------------------------------------------------------------------

@@ -45,4 +45,11 @@ def test_how_far_away(seconds: float, text: str) -> None:
 
 
 def test_durations() -> None:
-    assert [duration(s) for s in (None, 0.0123, 1.5, 600)] == ["", "12.3 ms", "1.5 s", "10.0 min"]
+    assert [duration(s) for s in (None, 0.0123, 1.5, 600, 7200, 86_400 * 7)] == [
+        "",
+        "12.3 ms",
+        "1.5 s",
+        "10.0 min",
+        "2.0 h",
+        "7.0 d",
+    ]

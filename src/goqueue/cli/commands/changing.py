@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,7 +111,8 @@ def retry(
     """Run jobs again: final ones get at least one more attempt, waiting ones are due now.
 
     By id, or all dead ones (or those of --state) that the options choose. With --rate they come back slowly: each has
-    its turn from the start, so nothing has to stay up for it.
+    its turn from the start, so nothing has to stay up for it. A completed job has had its effects: before it runs again
+    you are asked, also by id.
     """
     from goqueue.cli import arguments
     from goqueue.cli.lots import Ask, retry_lot
@@ -127,7 +129,7 @@ def retry(
         reason=reason,
         error=error,
     )
-    _ids_or_filter(ids, wanted, rate=rate, limit=limit, dry_run=dry_run, yes=yes)
+    _ids_or_filter(ids, wanted, rate=rate, limit=limit, dry_run=dry_run)
     _one_job(ids, args, edit=edit)
     new_args = None if args is None else arguments.as_object(arguments.read(args))
     application = arguments.application(app) if edit or args is not None else None
@@ -135,6 +137,8 @@ def retry(
         if not ids:
             retry_lot(client, wanted, Ask(limit=limit, dry_run=dry_run, yes=yes), rate=rate, args=new_args)
             return
+        if not yes:
+            _ask_for_completed(client, ids)
         if edit:
             new_args = _edited(client, ids[0])
         _each(ids, lambda job_id: f"retry {client.retry(job_id, new_args)}")
@@ -201,6 +205,28 @@ def _one_job(ids: Sequence[str] | None, args: str | None, *, edit: bool) -> None
         raise typer.BadParameter("is for one job, by its id", param_hint="--edit")
     if args is not None and ids and len(ids) != 1:
         raise typer.BadParameter("is for one job by its id, or for all of one --kind", param_hint="--args")
+
+
+def _ask_for_completed(client: Client, ids: Sequence[str]) -> None:
+    """Ask before jobs run again that have done their work."""
+    from goqueue.cli.output import ago
+    from goqueue.model.errors import InvalidInput, NotFound
+
+    completed: list[str] = []
+    for job_id in ids:
+        try:
+            record = client.get(job_id).record()
+        except (InvalidInput, NotFound):
+            continue  # it is told of when its turn comes
+        if record.state is JobState.COMPLETED:
+            completed.append(f"{record.id}  {record.kind}, completed {ago(record.finished_at or record.run_at)}")
+    if not completed:
+        return
+    what = "1 completed job" if len(completed) == 1 else f"{len(completed)} completed jobs"
+    typer.echo("\n".join(completed), err=True)
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"would run {what} again: say --yes", param_hint="--yes")
+    typer.confirm(f"run {what} again, with all effects?", abort=True, err=True)
 
 
 def _edited(client: Client, id: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from goqueue.cli.filters import (
     TagOption,
     conditions,
 )
-from goqueue.cli.options import Output, OutputOption, UrlOption, opened_client
+from goqueue.cli.options import Output, OutputOption, UrlOption, doors_of, opened_client
 from goqueue.model.state import JobState
 
 if TYPE_CHECKING:
@@ -192,7 +192,10 @@ def show(
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
 ) -> None:
-    """Show all that is known of one job."""
+    """Show all that is known of one job: its state and why, every error, and who runs it or why nobody does."""
+    import asyncio
+
+    from goqueue.cli.around import around
     from goqueue.cli.output import write_json
     from goqueue.cli.showing import show_job
 
@@ -201,6 +204,7 @@ def show(
     if record is None:
         raise RuntimeError("a job that was looked up has a record")
     if output is Output.TABLE:
-        show_job(record)
+        doors = doors_of(context)
+        show_job(record, asyncio.run(around(doors, doors.resolve(url), record)))
     else:
         write_json(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from goqueue.model.errors import ConfigurationError
+from goqueue.model.errors import ConfigurationError, GoQueueError
 
 
 class EmbeddedUnavailable(ConfigurationError):
@@ -13,7 +13,7 @@ class EmbeddedUnavailable(ConfigurationError):
     code: ClassVar[str] = "embedded_unavailable"
 
 
-class EmbeddedFailed(ConfigurationError):
+class EmbeddedFailed(GoQueueError):
     """The embedded PostgreSQL did not start or stop; the message has the end of its log."""
 
     code: ClassVar[str] = "embedded_failed"
