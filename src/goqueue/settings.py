@@ -25,7 +25,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: Annotated[
         float, _number(0.5, 3600, "a worker that has not been heard of for this long loses its leases")
     ] = 30.0
-    beat_s: Annotated[float, _number(0.1, 600, "between two signs of life, jittered; a third of lease_s if that is less")] = 10.0
+    beat_s: Annotated[
+        float, _number(0.1, 600, "between two signs of life, jittered; a third of lease_s if that is less")
+    ] = 10.0
     lease_margin_s: Annotated[float, _number(0.0, 60, "before its lease ends a worker treats it as lost")] = 2.0
     poll_s: Annotated[float, _number(0.01, 60, "between two looks when no wake-up comes; jittered")] = 1.0
     cancel_grace_s: Annotated[

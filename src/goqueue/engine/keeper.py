@@ -16,6 +16,7 @@ from goqueue.engine.verdict import RELEASE
 from goqueue.model.errors import Unavailable
 from goqueue.model.lease import Beat
 from goqueue.model.outcome import Settlement
+from goqueue.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from goqueue.engine.runner import Runner
     from goqueue.engine.settler import Settler
     from goqueue.model.lease import Beaten, Held, WorkerInfo
-    from goqueue.settings import WorkerSettings
     from goqueue.store.port import WorkStore
 
 BEAT_SOON_S: Final = 1.0
@@ -41,6 +41,8 @@ log = structlog.get_logger("goqueue.engine")
 BEAT_SPREAD: Final = 0.1
 """A beat comes up to this share of the interval earlier or later, so that those of a fleet which was started at one
 moment spread over time."""
+DEFAULT_BEAT_S: Final = WorkerSettings().beat_s
+"""Who has not chosen another one need not hear that it does not fit to a shorter lease."""
 BEATS_IN_LEASE: Final = 3
 """At least so many, so that one may get lost. No beat is put off beyond that."""
 
@@ -91,6 +93,14 @@ class Keeper:
         self._lapsed = lapsed
         self._news = news
         self._beat_s = beat_every_s(settings)
+        if settings.beat_s > self._beat_s and settings.beat_s != DEFAULT_BEAT_S:
+            log.warning(
+                "beat",
+                beat_s=settings.beat_s,
+                lease_s=settings.lease_s,
+                reason=f"beat_s is more than a third of lease_s: beats come every {self._beat_s:g} s instead",
+                do="set beat_s to a third of lease_s or less",
+            )
         self._loop = asyncio.get_running_loop()
         self._begun_at = -math.inf
         self._wanted_at = math.inf

@@ -121,8 +121,9 @@ async def test_who_does_not_listen_is_killed_after_the_grace(store: FaultyStore,
             if why != "hand back":
                 ids += await store.enqueue(tasks.in_process.job(1))  # its slot is free
                 await store.until(lambda: len(store.settled) == 3)
-    told = [(line["job_id"], line["stop"]) for line in logs if line["event"] == "kill"]
-    assert told == [(ids[0], "hand_back" if why == "hand back" else why)]
+    told = [(line["job_id"], line["stop"], line["outcome"]) for line in logs if line["event"] == "kill"]
+    outcome = {"cancel": "cancel", "timeout": "retry", "deadline": "dead", "hand back": "release"}[why]
+    assert told == [(ids[0], why.replace(" ", "_"), outcome)]
     assert not lives(path)
     stopped, *after = await store.jobs(ids)
     assert [other.state for other in after] == [JobState.COMPLETED] * (why != "hand back")

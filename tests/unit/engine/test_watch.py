@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
+from goqueue.engine import worker_process
 from goqueue.engine.journal import Journal, Page
 from goqueue.engine.watch import FRESH_S, SLACK_S, WATCH_S, Watch
+from goqueue.engine.worker_process import WorkerProcess
 from goqueue.settings import WorkerSettings
+from tests.unit.engine.faults import DEADLINE_S
 
 SETTINGS = WorkerSettings(stuck_s=10.0, cancel_grace_s=5.0)
 
@@ -85,3 +90,30 @@ def test_time_in_which_the_supervisor_did_not_run_itself_does_not_count(scene: S
     assert scene.watch.stuck_s <= 2 * WATCH_S
     scene.journal.alive(0.0)
     assert scene.looks_for(1.0) is None
+
+
+async def test_who_speaks_for_a_stuck_process_is_silenced_although_its_cancellation_gets_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Should even a kill not end the process, its leases must end."""
+    monkeypatch.setattr(worker_process, "ABORT_S", 0.0)
+    monkeypatch.setattr(Watch, "look", lambda _: True)
+    swallowed = 0
+
+    async def speak() -> None:
+        nonlocal swallowed
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed += 1
+        await asyncio.Event().wait()
+
+    page = Page.create(1)
+    it = WorkerProcess(
+        Mock(pid=1), "w", page, WorkerSettings(), tenant="t", extend=Mock(), reader=Mock(), writer=Mock()
+    )
+    speaking = asyncio.create_task(speak())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(it._watch(speaking), DEADLINE_S)
+    assert (swallowed, speaking.cancelled()) == (1, True)
+    page.close()

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,12 +16,14 @@ from goqueue.engine.executors.home import Home
 from goqueue.engine.executors.process_child import Line, LinePort
 from goqueue.engine.worker import Worker
 from goqueue.model.errors import InvalidInput, LeaseLost, StoreUnavailable
+from goqueue.model.job import NewJob
 from goqueue.model.state import JobState
 from goqueue.settings import StoreSettings
 from goqueue.store.memory.store import MemoryStore
 from goqueue.tasks.task import Task
 from tests.unit.engine import wire_app as tasks
 from tests.unit.engine.faults import FaultyStore, quick
+from tests.unit.engine.test_verdict import lease
 
 
 def test_the_longest_message_passes_and_one_byte_more_does_not() -> None:
@@ -29,6 +32,17 @@ def test_the_longest_message_passes_and_one_byte_more_does_not() -> None:
     assert wire.length(longest[: wire.HEADER.size]) == wire.MESSAGE_BYTES_MAX == len(longest) - wire.HEADER.size
     with pytest.raises(InvalidInput, match="16777217 bytes"):
         wire.frame(wire.Progress(b"x" * (room + 1)))
+
+
+def test_what_is_too_large_is_refused_before_it_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "encode", Mock(side_effect=AssertionError("it was encoded")))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        port = LinePort(Line(theirs), Home(""))
+        port.lease = lease()
+        job = NewJob[object](kind="large", args=b'"' + b"x" * (1 << 20) + b'"')
+        with pytest.raises(InvalidInput, match="enqueue fewer jobs in one call"):
+            asyncio.run(port.enqueue(port.lease, [job] * 17))
 
 
 def test_the_process_reads_no_more_either() -> None:

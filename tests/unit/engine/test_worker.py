@@ -14,7 +14,14 @@ from structlog.testing import capture_logs
 
 from goqueue.engine.ending import end
 from goqueue.engine.worker import Worker
-from goqueue.model.errors import InvalidInput, LeaseLost, PermissionDenied, SchemaTooNew, SerializationConflict
+from goqueue.model.errors import (
+    InvalidInput,
+    LeaseLost,
+    PermissionDenied,
+    SchemaTooNew,
+    SerializationConflict,
+    StoreUnavailable,
+)
 from goqueue.model.job import NewJob
 from goqueue.model.lease import Beat, Beaten
 from goqueue.model.outcome import Answer, Complete, Dead, Release, Retry, Settlement, Snooze
@@ -358,7 +365,7 @@ async def test_a_handler_that_ignores_its_timeout_loses_its_slot(
             latch.end.set()
             let_go.set()
     (reported,) = [line for line in logs if line["event"] == "abandon"]
-    assert reported["job_id"] == ids[0]
+    assert (reported["job_id"], reported["outcome"]) == (ids[0], "retry")
     assert "let_go.wait" in reported["stack"] if in_thread else "in deaf" in reported["stack"]
     (full,) = [line for line in logs if line["event"] == "recycle"]  # nobody can recycle it, but it can be told
     assert full["hung"] == 1
@@ -536,9 +543,12 @@ async def test_an_embedded_worker_beats_from_a_thread_while_its_loop_is_blocked(
     store: FaultyStore, app: GoQueue
 ) -> None:
     second: list[FaultyStore] = []
+    troubles = [StoreUnavailable("away"), RuntimeError("a bug in the store")]
 
     @asynccontextmanager
     async def second_store() -> AsyncIterator[FaultyStore]:
+        if troubles:
+            raise troubles.pop()
         second.append(FaultyStore(store.memory))
         yield second[0]
 

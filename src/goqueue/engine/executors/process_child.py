@@ -154,6 +154,7 @@ class LinePort:
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         if lease is not self.lease:
             raise errors.LeaseLost("this attempt has ended")
+        wire.check_size(jobs)
         plain = [msgspec.structs.replace(job, returns=None) for job in jobs]
         return await asyncio.to_thread(self._ask, plain)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -17,6 +18,13 @@ FD_VARIABLE: Final = "GOQUEUE_HANDLER_FD"
 HEADER: Final = struct.Struct("!I")
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """More than any job, result or progress has. Only an enqueue of many large jobs in one call comes near it."""
+
+
+def _too_long(what: str, size: int) -> InvalidInput:
+    return InvalidInput(
+        f"a {what} between a worker and its handler's process has {size} bytes, more than {MESSAGE_BYTES_MAX}: "
+        "enqueue fewer jobs in one call"
+    )
 
 
 class TooLong(Exception):
@@ -97,11 +105,15 @@ def frame(message: ToHandler | ToWorker) -> bytes:
     """Return a message with its length in front. Raises `InvalidInput` if it is longer than `MESSAGE_BYTES_MAX`."""
     body = encode(message)
     if len(body) > MESSAGE_BYTES_MAX:
-        raise InvalidInput(
-            f"a {type(message).__name__.lower()} between a worker and its handler's process has {len(body)} bytes, "
-            f"more than {MESSAGE_BYTES_MAX}: enqueue fewer jobs in one call"
-        )
+        raise _too_long(type(message).__name__.lower(), len(body))
     return HEADER.pack(len(body)) + body
+
+
+def check_size(jobs: Sequence[NewJob[object]]) -> None:
+    """Refuse what cannot be sent before it is encoded, which would take its memory again. Raises `InvalidInput`."""
+    size = sum(len(job.args) for job in jobs)
+    if size > MESSAGE_BYTES_MAX:
+        raise _too_long("enqueue", size)
 
 
 def length(header: bytes) -> int:
