@@ -6,8 +6,12 @@ PY := .venv/bin/python
 BOOT := $(shell for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v "$$p" >/dev/null 2>&1 && "$$p" -c '' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
+# Tests wait more than they compute: more processes than two cores. N=0 is one process, for a debugger.
+N ?= 3
+SPREAD := -n $(N) --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help setup test quick chaos model mutate check demo bench lint types imports format generate lock clean
+.PHONY: help setup test quick chaos model mutate check demo bench bench-long bench-gate lint types imports format generate lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,10 +24,10 @@ setup: ## make .venv as locked (nothing to do when it is current)
 	@$(BOOT) scripts/bootstrap.py
 
 test: setup ## all tests, on a PostgreSQL of their own (T="..." passes options to pytest)
-	@$(PY) -m pytest tests $(T)
+	@$(PY) -m pytest tests $(SPREAD) $(T)
 
 quick: setup ## the tests that need no PostgreSQL, under 60 s
-	@$(PY) -m pytest tests -m "not slow and not postgres" $(T)
+	@$(PY) -m pytest tests -m "not slow and not postgres" $(SPREAD) $(T)
 
 # The table of faults is also written to build/chaos.json.
 chaos: setup ## the fault suite in full, under 30 minutes (GOQUEUE_CHAOS_SEED=... repeats one)
@@ -41,8 +45,14 @@ check: setup ## what CI runs: lint, types, imports, drift, the model, tests, Pos
 demo: setup ## the whole thing on your Python's standard library (KEEP=1 leaves the server up)
 	@KEEP=$(KEEP) $(PY) examples/stdlib_index/demo.py
 
-bench: setup ## the first figures, beside a peer or a limit
+bench: setup ## figures beside peers and limits, under 45 minutes (B="drain" does one; B=--help)
 	@$(PY) -m bench $(B)
+
+bench-long: setup ## those that take long: steady state, pressure, large stores, scale, memory
+	@$(PY) -m bench long $(B)
+
+bench-gate: setup ## fails if ratios with the bare loop and a peer fell below 0.85 of the recorded ones, twice
+	@$(PY) -m bench gate $(B)
 
 lint: setup ## ruff: rules and format
 	@$(PY) -m ruff check

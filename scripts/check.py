@@ -20,6 +20,8 @@ PYTHON = str(ROOT / ".venv" / "bin" / "python")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 PG15_BIN = Path("/usr/lib/postgresql/15/bin")
 PG15_HINT = "apt-get install postgresql-15 (Debian 12), then `make check`"
+SPREAD = ["-n", "3", "--dist", "worksteal"]
+"""As in the Makefile: tests wait more than they compute."""
 STORE_TESTS = ["tests", "-m", "postgres and not slow", "--ignore", "tests/acceptance"]
 PGBOUNCER_HINT = "apt-get install pgbouncer, then `make check`"
 MODEL_HINT = "apt-get install spin gcc (macOS: brew install spin), then `make check`"
@@ -78,13 +80,13 @@ def steps() -> list[Step]:
         Step("tests", ["make", "--no-print-directory", "test"]),
         Step(
             "tests-pg15",
-            [PYTHON, "-m", "pytest", *STORE_TESTS],
+            [PYTHON, "-m", "pytest", *SPREAD, *STORE_TESTS],
             env={"GOQUEUE_TEST_PG_BIN": str(PG15_BIN)},
             prepare=_need_pg15,
         ),
         Step(
             "tests-pgbouncer",
-            [PYTHON, "-m", "pytest", *POOLED_TESTS],
+            [PYTHON, "-m", "pytest", *SPREAD, *POOLED_TESTS],
             env={"GOQUEUE_TEST_PGBOUNCER": "1"},
             prepare=_need_pgbouncer,
         ),
