@@ -13,22 +13,31 @@ from goqueue.model.state import JobState
 
 StateOption = Annotated[
     list[JobState] | None,
-    typer.Option("--state", "-s", help="Only in this state. Repeatable.", rich_help_panel="Which"),
+    typer.Option(
+        "--state",
+        "-s",
+        metavar="STATE",
+        help=f"Only in this state: {', '.join(JobState)}. Repeatable.",
+        rich_help_panel="Which",
+    ),
 ]
 QueueOption = Annotated[
-    list[str] | None, typer.Option("--queue", "-q", help="Only these queues. Repeatable.", rich_help_panel="Which")
+    list[str] | None,
+    typer.Option("--queue", "-q", metavar="QUEUE", help="Only these queues. Repeatable.", rich_help_panel="Which"),
 ]
 KindOption = Annotated[
-    list[str] | None, typer.Option("--kind", "-k", help="Only of this kind. Repeatable.", rich_help_panel="Which")
+    list[str] | None,
+    typer.Option("--kind", "-k", metavar="KIND", help="Only of this kind. Repeatable.", rich_help_panel="Which"),
 ]
 TagOption = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="Only with this tag. Repeatable: all of them.", rich_help_panel="Which"),
+    typer.Option("--tag", metavar="TAG", help="Only with this tag. Repeatable: all of them.", rich_help_panel="Which"),
 ]
 ReasonOption = Annotated[
     list[str] | None,
     typer.Option(
         "--reason",
+        metavar="REASON",
         help="Only what ended for this reason: attempts, crashed, expired … Repeatable.",
         rich_help_panel="Which",
     ),
@@ -36,7 +45,10 @@ ReasonOption = Annotated[
 ErrorOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--error", help="Only with this type of last error: ConnectTimeout. Repeatable.", rich_help_panel="Which"
+        "--error",
+        metavar="TYPE",
+        help="Only with this type of last error: ConnectTimeout. Repeatable.",
+        rich_help_panel="Which",
     ),
 ]
 CreatedAfterOption = Annotated[

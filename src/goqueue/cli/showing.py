@@ -111,9 +111,15 @@ def _show_errors(record: JobRecord) -> None:
     first = record.errors[0].attempt if record.errors else 1
     if first > 1:
         screen.print(Text(f"\n(errors before attempt {first} are not kept)", style="dim"))
+    before = ""
     for error in record.errors:
         screen.print(Text(f"\n{_heading(error)}", style="bold"))
-        screen.print(Text(_body(error), style="red"))
+        body = _body(error)
+        if body == before:
+            screen.print(Text("the same error again", style="dim"))
+        else:
+            screen.print(Text(body, style="red"))
+        before = body
 
 
 def _heading(error: JobError) -> str:

@@ -250,6 +250,16 @@ def test_without_a_terminal_a_completed_job_wants_yes(desk: Desk) -> None:
     assert "retry changed" in desk("jobs", "retry", done, "--yes")
 
 
+def test_the_same_error_is_told_once(desk: Desk) -> None:
+    job = desk.client.enqueue(SEND)
+    for text in ("first", "second", "second", "first"):
+        desk.hand.do(Retry(0.0, ErrorInfo("E", text, f"Traceback\nE: {text}")))
+    shown = desk("jobs", "show", job.id)
+    bodies = [part.splitlines()[1:] for part in shown.split("\nattempt ")[-4:]]
+    told = [line for body in bodies for line in body if line]
+    assert told == ["Traceback", "E: first", "Traceback", "E: second", "the same error again", "Traceback", "E: first"]
+
+
 # -- by id ------------------------------------------------------------------------------------------
 
 
