@@ -271,9 +271,17 @@ UPKEEP: Final = (
     Guard(
         "sweep_workers.sql",
         "live workers are kept",
-        "w.expires_at <= (SELECT coalesce($1::timestamptz, clock_timestamp())) AND (SELECT",
+        "w.expires_at <= (SELECT coalesce($1::timestamptz, clock_timestamp()) - make_interval(secs => $6::float8)) "
+        "AND (SELECT",
         "(SELECT",
         "live_worker_is_kept",
+    ),
+    Guard(
+        "sweep_workers.sql",
+        "gone workers are kept for claims that are under way",
+        " - make_interval(secs => $6::float8)",
+        " - make_interval(secs => 0 * $6::float8)",
+        "kept_for_a_while",
     ),
     Guard("sweep_workers.sql", "under the present term", _TERM, "", "successor or lapsed"),
     Guard(

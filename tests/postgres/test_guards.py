@@ -15,6 +15,7 @@ import pytest
 from goqueue.model.admin import Duty
 from goqueue.model.job import ErrorInfo, NewJob, OnConflict, Unique
 from goqueue.model.lease import Beat, Held, Lease, WorkerInfo
+from goqueue.model.limits import WORKER_KEPT_S
 from goqueue.model.outcome import Answer, Complete, Dead, Outcome, Retry, Settlement
 from goqueue.model.query import ChangeStatus, DeleteJobs, EnqueueStatus, RetryJobs, Selection
 from goqueue.model.state import JobState
@@ -281,7 +282,9 @@ async def _rows_to_sweep(store: PostgresStore, url: str, duty: Duty) -> list[tup
         store.time_travel(60)
         return [("job", "id", j.id) for j in jobs]
     if duty is Duty.WORKERS:
-        return [("worker", "id", await register(store, ttl_s=0)) for _ in range(3)]
+        gone = [("worker", "id", await register(store, ttl_s=0)) for _ in range(3)]
+        store.time_travel(2 * WORKER_KEPT_S)
+        return gone
     rows = [("record", "name", f"r{n}") for n in range(3)]
     for _, _, name in rows:
         await store.write(name, b"1", 0, ttl_s=1.0)

@@ -12,13 +12,15 @@ from psycopg import sql
 from goqueue.model.admin import Duty
 from goqueue.model.errors import KeyBusy
 from goqueue.model.job import ErrorInfo, NewJob, OnConflict, Unique
-from goqueue.model.lease import Lease, Signal
+from goqueue.model.lease import Beat, Lease, Signal, Want, WorkerInfo
 from goqueue.model.outcome import Answer, Dead, Settlement
 from goqueue.model.query import ChangeStatus, DeleteJobs, EnqueueStatus, RetryJobs, Selection
 from goqueue.model.state import JobState
 from goqueue.store.postgres import PostgresStore, partitions
-from goqueue.store.postgres.sql import text
+from goqueue.store.postgres.lanes import START, Lane
+from goqueue.store.postgres.sql import query, text
 from goqueue.store.postgres.verbs import enqueue as enqueue_verb
+from goqueue.store.postgres.verbs import work as work_verb
 from tests.postgres.test_concurrency import MakeStore, claim, done, job, make_store, register
 
 __all__ = ["make_store"]  # a fixture
@@ -263,3 +265,23 @@ async def _until(connection: psycopg.AsyncConnection[Any], condition: str) -> No
             if row is not None and row[0]:
                 return
             await asyncio.sleep(0.01)
+
+
+# -- workers -------------------------------------------------------------------------------------------
+
+
+async def test_a_claim_that_commits_after_its_worker_was_given_up_is_swept(make_store: MakeStore) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    await store.enqueue([job()])
+    want = Want(worker_id=worker_id, queues=("default",), total=10)
+    statement = next(work_verb.claim(want, [(Lane("default", 5, ""), START)], (), store._settings))
+    connection = await store._database.connect()
+    async with connection.transaction():
+        assert (await connection.execute(query(statement.name), statement.params)).rowcount == 1
+        # Its supervisor has seen it die, and upkeep forgets it; what it has claimed is not to be seen yet.
+        await store.extend(Beat(worker=WorkerInfo(id=worker_id), ttl_s=0))
+        assert (await store.sweep(Duty.ORPHANS, 100)).count == 0
+        await store.sweep(Duty.WORKERS, 100)
+    await connection.close()
+    assert (await store.sweep(Duty.ORPHANS, 100)).count == 1, "the next routine sweep, and not only the full one"

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from goqueue.model import limits
 from goqueue.model.admin import Duty
 from goqueue.model.errors import GoQueueError
 from goqueue.model.lease import Beat, Claimed, Lease, Want, WorkerInfo
@@ -65,14 +66,16 @@ class Pair:
         claimed: Claimed = self._run(self._other.claim(want))
         memory, taken = self.model.memory, list(claimed.leases)
         try:
-            assert len(taken) <= want.total, "more leases than wanted"
+            assert len(taken) <= want.total, "the stores differ: more leases than wanted"
             with memory.verb():
-                assert not taken or memory.alive(want.tenant, want.worker_id), "leases for a worker that is gone"
+                hears = memory.alive(want.tenant, want.worker_id)
+                assert not taken or hears, "the stores differ: leases for a worker that is gone"
                 rows = [row for queue in want.queues for row in working.due(memory, want.tenant, queue)]
                 for place in {(lease.queue, lease.priority) for lease in taken}:
                     lane = [row for row in rows if (row.job.queue, row.job.priority) == place]
                     given = [lease.id for lease in taken if (lease.queue, lease.priority) == place]
-                    assert given == [row.job.id for row in lane[: len(given)]], f"not the first of {place}"
+                    first = [row.job.id for row in lane[: len(given)]]
+                    assert given == first, f"the stores differ: {given} are not the first of {place}, {first}"
                 by_id = {row.job.id: row for row in rows}
                 followed = [working.lease(memory, by_id[lease.id], want.worker_id) for lease in taken]
             complaint = difference(followed, taken)
@@ -91,6 +94,7 @@ class Pair:
         """Leave no job in the other store, and its clock where it was: it serves another example next."""
         for worker in workers:
             self._run(self._other.extend(Beat(worker=WorkerInfo(id=worker), ttl_s=0, tenant=tenant)))
+        self.advance(2 * limits.WORKER_KEPT_S)
         for duty in (Duty.ORPHANS, Duty.WORKERS):
             for _ in range(100):
                 if not self._run(self._other.sweep(duty, 1000)).more:

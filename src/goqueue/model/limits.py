@@ -41,6 +41,10 @@ ERROR_TRACEBACK_CHARS_MAX = 16_384
 REASON_CHARS_MAX = 1_024
 PROGRESS_BYTES_MAX = 4_096
 
+WORKER_KEPT_S = 60.0
+"""How long the row of a worker stays after its lease, far longer than a statement may take: a claim that began within
+the lease may be committed later, and the sweep of orphans finds jobs by the rows of their workers."""
+
 BATCH_MAX = 1_000
 """Jobs in one ``enqueue`` of the port, and items in one HTTP batch."""
 PAGE_SIZE_MAX, PAGE_SIZE_DEFAULT = 500, 50

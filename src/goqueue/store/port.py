@@ -46,7 +46,7 @@ class WorkStore(Protocol):
         """Keep the worker, and with it all its leases, alive for ``beat.ttl_s`` seconds from now; register it if new.
 
         Answers which of ``beat.held`` are lost and which running jobs somebody wants cancelled. ``ttl_s=0`` takes the
-        worker's leave: its row goes with the next upkeep, and what it still holds is an orphan at once.
+        worker's leave: what it still holds is an orphan at once; its row goes with upkeep a minute later.
         """
         ...
 

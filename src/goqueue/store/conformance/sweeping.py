@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from goqueue.model.admin import Duty
+from goqueue.model.limits import WORKER_KEPT_S
 from goqueue.model.outcome import Answer, Complete
 from goqueue.model.query import CancelJobs
 from goqueue.model.state import JobState
@@ -124,12 +125,21 @@ class SweepCases:
     async def test_a_gone_worker_is_kept_while_it_holds_jobs(self, harness: Harness) -> None:
         worker = await harness.worker()
         await harness.run(worker)
-        await harness.advance(2 * TTL_S)
+        await harness.advance(TTL_S + 2 * WORKER_KEPT_S)
         assert await harness.sweep_all(Duty.WORKERS) == 0
         assert [record.id for record in await harness.store.workers("default")] == [worker]
         await harness.sweep_all(Duty.ORPHANS)
         assert await harness.sweep_all(Duty.WORKERS) == 1
         assert await harness.store.workers("default") == []
+
+    async def test_a_gone_worker_is_kept_for_a_while(self, harness: Harness) -> None:
+        """A claim that began within its lease may be committed later, and must find its worker's row."""
+        worker = await harness.worker()
+        await harness.beat(worker, ttl_s=0)
+        await harness.advance(WORKER_KEPT_S / 2)
+        assert await harness.sweep_all(Duty.WORKERS) == 0
+        await harness.advance(WORKER_KEPT_S)
+        assert await harness.sweep_all(Duty.WORKERS) == 1
 
     async def test_a_live_worker_is_kept(self, harness: Harness) -> None:
         worker = await harness.worker()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from goqueue.model.admin import Duty, Level, Term
+from goqueue.model.limits import WORKER_KEPT_S
 from goqueue.model.state import JobState
 from goqueue.store.conformance.harness import SHORT, SHORT_S, TTL_S
 
@@ -39,7 +40,7 @@ class _Work:
         self.orphan = (await harness.run(worker, queue="a")).ref
         careless = await harness.worker()
         self.forgotten = (await harness.run(careless, queue="b")).ref
-        await harness.advance(2 * TTL_S)
+        await harness.advance(TTL_S + 2 * WORKER_KEPT_S)
         await harness.forget_worker(careless)
 
     async def left(self) -> tuple[JobState, JobState, JobState, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
+from goqueue.model import limits
 from goqueue.model.admin import Duty, Record, Swept, Term
 from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Signal
@@ -77,7 +78,8 @@ def _expired(memory: Memory, limit: int) -> Swept:
 
 def _workers(memory: Memory, limit: int) -> Swept:
     busy = {(row.job.tenant, row.worker_id) for row in memory.live.values() if row.state is StoredState.RUNNING}
-    gone = [place for place, w in memory.workers.items() if memory.expired(w.expires_at) and place not in busy]
+    kept = timedelta(seconds=limits.WORKER_KEPT_S)
+    gone = [place for place, w in memory.workers.items() if memory.expired(w.expires_at + kept) and place not in busy]
     for place in gone[:limit]:
         del memory.workers[place]
     return Swept(min(len(gone), limit), more=len(gone) > limit)

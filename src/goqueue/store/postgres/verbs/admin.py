@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from goqueue.model import limits
 from goqueue.model.admin import Duty, Record, Swept, Term
 from goqueue.store.postgres import retention
 from goqueue.store.postgres.rows import worker_record
@@ -39,7 +40,7 @@ def sweep(
             dead, present, mended = rows[0]
             return Swept(dead, more=dead + mended >= limit, deposed=not present)
         case Duty.WORKERS:
-            rows = yield Statement("sweep_workers", asked)
+            rows = yield Statement("sweep_workers", (*asked, limits.WORKER_KEPT_S))
         case Duty.HISTORY:
             rows = yield Statement("sweep_records", asked)
         case _:
