@@ -25,6 +25,7 @@ DRAIN_S = 60.0
 class Options:
     """What one call measures: jobs of a run of ours, and the share of them and the runs that a peer gets."""
 
+    bench: str
     jobs: int
     runs: int
     conditions: tuple[str, ...] = (CLEAN, pressure.HELD)
@@ -67,10 +68,10 @@ def measure(server: Server, field: Field, options: Options) -> list[Figure]:
         bouts = [Bout(contender, condition, jobs) for condition in options.conditions]
         count = options.runs if is_ours else options.peer_runs
         taken = turns.taken(bouts, count, server.patience, lambda bout, _: flow(server, bout, options.timeout_s))
-        figures += [_figure(bout, taken.runs[bout.name]) for bout in bouts if bout.name in taken.runs]
-        figures += _ratios(bouts, taken)
-        figures += report.not_run("held", taken.failures)
-    return figures + report.not_run("held", field.absent)
+        figures += [_figure(bout, taken.runs[bout.name], options) for bout in bouts if bout.name in taken.runs]
+        figures += _ratios(bouts, taken, options)
+        figures += report.not_run(options.bench, taken.failures)
+    return figures + report.not_run(options.bench, field.absent)
 
 
 def flow(server: Server, bout: Bout, timeout_s: float) -> Flowed:
@@ -104,9 +105,9 @@ def _rate(begun: list[int]) -> float:
     return (len(begun) - 1) / max((begun[-1] - begun[0]) / 1e9, 1e-9)
 
 
-def _figure(bout: Bout, runs: list[Flowed]) -> Figure:
+def _figure(bout: Bout, runs: list[Flowed], options: Options) -> Figure:
     return Figure(
-        bench="held",
+        bench=options.bench,
         name=f"{bout.name}, last tenth",
         unit="jobs/s",
         runs=[run.last_per_s for run in runs],
@@ -120,12 +121,12 @@ def _figure(bout: Bout, runs: list[Flowed]) -> Figure:
     )
 
 
-def _ratios(bouts: Sequence[Bout], taken: Turns[Flowed]) -> list[Figure]:
+def _ratios(bouts: Sequence[Bout], taken: Turns[Flowed], options: Options) -> list[Figure]:
     """Each condition over the clean run of the same turn."""
     figures: list[Figure] = []
     calm = taken.values(bouts[0].name, lambda run: run.last_per_s)
     for bout in bouts[1:]:
         own = taken.values(bout.name, lambda run: run.last_per_s)
         target = TARGET if bout.contender.name == OURS else None
-        figures += report.ratio("held", f"{bout.name} / {bouts[0].condition}, last tenth", own, calm, target)
+        figures += report.ratio(options.bench, f"{bout.name} / {bouts[0].condition}, last tenth", own, calm, target)
     return figures

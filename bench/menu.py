@@ -69,12 +69,12 @@ class Kitchen:
 
     def holds(self) -> list[Figure]:
         """See `bench.held`; GoQueue alone, as a peer's collapse takes long."""
-        return held.measure(self.server, self.field.only(), held.Options(self.jobs or 500_000, self.runs))
+        return held.measure(self.server, self.field.only(), held.Options("held", self.jobs or 500_000, self.runs))
 
     def presses(self) -> list[Figure]:
         """See `bench.held`: all conditions, and the peers that keep up at all."""
         field = self.field.only("pgqueuer", "graphile-worker", "bare loop")
-        options = held.Options(self.jobs or 1_000_000, self.runs, tuple(pressure.CONDITIONS))
+        options = held.Options("pressure", self.jobs or 1_000_000, self.runs, tuple(pressure.CONDITIONS))
         return held.measure(self.server, field, options)
 
     def keeps_on(self) -> list[Figure]:
