@@ -164,6 +164,15 @@ def test_look_ups_never_read_a_whole_table(seeded: psycopg.Connection[Any], name
         assert any(n.by.startswith(indexes) for n in nodes), nodes
 
 
+def test_lapsed_keys_are_found_by_their_end(seeded: psycopg.Connection[Any]) -> None:
+    """Most keys have no end, or one that is far."""
+    for generic in modes(seeded):
+        nodes = plan(seeded, query("sweep_records"), (None, 500, None, None, None), generic=generic)
+        scans = [n for n in nodes if n.table == "job_key" and n.kind not in ("ModifyTable", "Tid Scan")]
+        assert {(n.kind, n.by) for n in scans} <= {("Index Scan", "job_key_until"), ("Bitmap Heap Scan", "")}, scans
+        assert any(n.by == "job_key_until" for n in nodes), nodes
+
+
 def test_every_statement_is_understood_by_the_server(seeded: psycopg.Connection[Any]) -> None:
     """A statement that no test happens to run would break at night: let the server parse each of them."""
     for name in names():

@@ -463,6 +463,13 @@ async def test_partitions_that_are_past_or_in_the_way(database_url: str) -> None
     is_bad(found, Level.WARNING, "past and not dropped: job_history_20200101", "job_history_rest is a DEFAULT")
 
 
+async def test_a_partition_that_somebody_has_detached_is_told_and_no_fault(database_url: str) -> None:
+    execute(database_url, "CREATE TABLE goqueue.job_history_20200101 (LIKE goqueue.job_history)")
+    found = (await looked(database_url))["partitions"]
+    assert found.level is Level.OK
+    assert "never dropped by us: job_history_20200101" in found.text
+
+
 async def test_a_detach_that_was_cut_short(database_url: str) -> None:
     name = _partitions(database_url)[-1]
     with psycopg.connect(database_url) as reader:

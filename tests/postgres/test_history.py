@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from goqueue.model.admin import Duty
 from goqueue.model.errors import KeyBusy, StoreUnavailable
@@ -193,7 +194,7 @@ async def test_upkeep_of_partitions_stops_with_its_term(make_store: MakeStore, d
     with pytest.raises(partitions.Deposed):
         await partitions.ensure(connection, store._settings, None, term)
     with pytest.raises(partitions.Deposed):
-        await partitions.drop_past(connection, await _years_later(connection), term)
+        await partitions.drop_past(connection, store._settings, await _years_later(connection), term)
     await connection.close()
     assert partition_names(database_url) == before
 
@@ -215,3 +216,107 @@ async def test_a_locked_history_delays_a_settle_no_longer_than_its_deadline(
             with pytest.raises((StoreUnavailable, KeyBusy)):
                 await store.settle([done(lease)])
     assert await store.settle([done(lease)]) == [Answer.APPLIED]
+
+
+# -- partitions that are past --------------------------------------------------------------------------
+
+
+def execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def tables(url: str) -> set[str]:
+    """The tables that are named like a day of the history."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^job_history_2'"
+        ).fetchall()
+    return {name for (name,) in rows}
+
+
+def day_of(url: str, day: str, *, attached: bool = True, mark: str = "") -> str:
+    """A table for a day (YYYY-MM-DD), as a partition or as one that was detached."""
+    name = f"job_history_{day.replace('-', '')}"
+    execute(url, f"CREATE TABLE goqueue.{name} (LIKE goqueue.job_history INCLUDING ALL)")
+    if attached:
+        with psycopg.connect(url, autocommit=True) as connection:
+            row = connection.execute("SELECT (%s::date + 1)::text", [day]).fetchone()
+            assert row is not None
+            bound = f"FROM ('{day}') TO ('{row[0]}')"
+            connection.execute(
+                f"ALTER TABLE goqueue.job_history ATTACH PARTITION goqueue.{name} FOR VALUES {bound}".encode()
+            )
+    if mark:
+        execute(url, f"COMMENT ON TABLE goqueue.{name} IS '{mark}'")
+    return name
+
+
+async def test_a_partition_that_was_detached_and_not_dropped_goes_with_the_next_upkeep(
+    make_store: MakeStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await make_store()
+    before = tables(database_url)
+    name = day_of(database_url, "2020-01-01")
+    execute_ = psycopg.AsyncConnection.execute
+
+    async def dies(self: psycopg.AsyncConnection[Any], query: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(query, sql.Composed) and query.as_string(self).startswith("DROP TABLE"):
+            raise psycopg.OperationalError("the process has died")
+        return await execute_(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", dies)
+    await store.sweep(Duty.HISTORY, 10)
+    monkeypatch.undo()
+    assert name in tables(database_url)
+    assert name not in partition_names(database_url), "it is between detach and drop"
+    assert (await store.sweep(Duty.HISTORY, 10)).count == 1
+    assert tables(database_url) == before
+
+
+async def test_only_what_is_surely_ours_is_dropped(make_store: MakeStore, database_url: str) -> None:
+    store = await make_store()
+    url, mark = database_url, partitions.MARK
+    await store.sweep(Duty.HISTORY, 10)
+    kept = {
+        day_of(url, "2020-02-01", attached=False),  # somebody has detached it, to keep it
+        day_of(url, "2020-02-02", attached=False, mark="an archive"),
+        day_of(url, "2190-02-03", attached=False, mark=mark),  # not past
+        day_of(url, "2020-02-04", attached=False, mark=mark),  # has found another parent
+        day_of(url, "2020-02-05", attached=False, mark=mark),  # has children
+        day_of(url, "2020-02-06", attached=False, mark=mark),  # a view needs it
+    }
+    execute(
+        url,
+        "CREATE TABLE goqueue.archive (LIKE goqueue.job_history)",
+        "ALTER TABLE goqueue.job_history_20200204 INHERIT goqueue.archive",
+        "CREATE TABLE goqueue.child () INHERITS (goqueue.job_history_20200205)",
+        "CREATE VIEW goqueue.needs AS SELECT id FROM goqueue.job_history_20200206",
+        "CREATE TABLE goqueue.job_history_20209999 (LIKE goqueue.job_history)",
+        f"COMMENT ON TABLE goqueue.job_history_20209999 IS '{mark}'",
+    )
+    gone = day_of(url, "2020-02-07", attached=False, mark=mark)
+    assert (await store.sweep(Duty.HISTORY, 10)).count == 1
+    assert tables(url) >= kept | {"job_history_20209999"}
+    assert gone not in tables(url)
+
+
+async def test_a_leftover_that_is_locked_waits_and_one_of_a_deposed_leader_too(
+    make_store: MakeStore, database_url: str
+) -> None:
+    store = await make_store(lock_timeout_s=0.1)
+    await store.sweep(Duty.HISTORY, 10)
+    name = day_of(database_url, "2020-02-08", attached=False, mark=partitions.MARK)
+    async with await psycopg.AsyncConnection.connect(database_url) as reader:
+        await reader.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("goqueue", name)))
+        assert (await store.sweep(Duty.HISTORY, 10)).count == 0
+    old = await store.elect("upkeep", "a", 60)
+    await store.elect("upkeep", "a", 0)
+    await store.elect("upkeep", "b", 60)
+    connection = await store._database.connect()
+    with pytest.raises(partitions.Deposed):
+        await partitions.drop_past(connection, store._settings, None, old)
+    await connection.close()
+    assert name in tables(database_url)
+    assert (await store.sweep(Duty.HISTORY, 10)).count == 1

@@ -240,7 +240,7 @@ async def test_a_partition_that_somebody_else_drops_is_no_error(
     try:
         past = len([day for day, _, _ in await existing(connection)])
         monkeypatch.setattr(partitions, "_existing", then_dropped)
-        assert await partitions.drop_past(connection, store._now()) == past - 2
+        assert await partitions.drop_past(connection, store._settings, store._now()) == past - 2
     finally:
         await connection.close()
 

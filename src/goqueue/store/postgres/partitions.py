@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from goqueue.settings import StoreSettings
 
 AHEAD_DAYS: Final = 7
+MARK: Final = "goqueue: past, and to be dropped"
+"""The comment on a partition that is about to be detached and dropped. Without it a detached one is somebody's own."""
 _DAY: Final = re.compile(r"^job_history_(\d{8})$")
 log = structlog.get_logger("goqueue.store")
 
@@ -61,14 +63,16 @@ async def ensure(
     return made
 
 
-async def drop_past(connection: AsyncConnection[Any], now: datetime | None, term: Term | None = None) -> int:
+async def drop_past(
+    connection: AsyncConnection[Any], settings: StoreSettings, now: datetime | None, term: Term | None = None
+) -> int:
     """Drop the partitions whose jobs have all expired; return how many. One that cannot be dropped now waits.
 
     A detach waits for every reader that has seen the partition. One that takes longer than the connection's deadline is
-    cancelled, and finished by a later round.
+    cancelled, and finished by a later round. One that was detached, and not dropped any more, is found by its mark.
     """
     today = (now or await _clock(connection)).astimezone(UTC).date()
-    dropped = 0
+    dropped = await _drop_left(connection, settings, today, now, term)
     for day, name, pending in await _existing(connection):
         if day <= today:
             how = sql.SQL("FINALIZE") if pending else sql.SQL("CONCURRENTLY")
@@ -77,6 +81,7 @@ async def drop_past(connection: AsyncConnection[Any], now: datetime | None, term
             try:
                 # A concurrent detach cannot be in a transaction with the check; what is past is past for any leader.
                 await _check(connection, term, now)
+                await connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(MARK)))
                 await connection.execute(detach)
                 await connection.execute(sql.SQL("DROP TABLE {}").format(table))
             except pg.UndefinedTable:
@@ -88,6 +93,40 @@ async def drop_past(connection: AsyncConnection[Any], now: datetime | None, term
                 return dropped
             dropped += 1
     return dropped
+
+
+async def _drop_left(
+    connection: AsyncConnection[Any], settings: StoreSettings, today: date, now: datetime | None, term: Term | None
+) -> int:
+    """Drop what an earlier round has marked and detached, and then did not come to drop."""
+    dropped = 0
+    for (name,) in await (await connection.execute(query("partitions_left"), (MARK, None))).fetchall():
+        day = _day(name)
+        if day is None or day > today:
+            continue
+        table = sql.Identifier("goqueue", name)
+        try:
+            async with connection.transaction():
+                await connection.execute(_lock_timeout(settings.lock_timeout_s))
+                await _check(connection, term, now)
+                await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
+                # Under the lock nobody can take it back any more: look once again.
+                if not await (await connection.execute(query("partitions_left"), (MARK, name))).fetchall():
+                    continue
+                await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+        except pg.UndefinedTable:
+            continue
+        except (OperationalError, pg.DependentObjectsStillExist) as e:
+            log.warning("history", partition=name, error=str(e).strip(), hint="it is past and detached: drop it")
+            if connection.closed:
+                raise
+            continue
+        dropped += 1
+    return dropped
+
+
+def _lock_timeout(seconds: float) -> sql.Composed:
+    return sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{round(seconds * 1000)}ms"))
 
 
 async def _check(connection: AsyncConnection[Any], term: Term | None, now: datetime | None) -> None:
@@ -110,20 +149,28 @@ async def _existing(connection: AsyncConnection[Any]) -> list[tuple[date, str, b
     cursor = await connection.execute(query("partitions"))
     found = []
     for name, pending in await cursor.fetchall():
-        match = _DAY.search(name)
-        if match:
-            found.append((date.fromisoformat(match[1]), name, pending))
+        day = _day(name)
+        if day is not None:
+            found.append((day, name, pending))
     return sorted(found)
+
+
+def _day(name: str) -> date | None:
+    """Return the day of a partition by its name; None if it is not one of ours."""
+    match = _DAY.search(name)
+    try:
+        return date.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None
 
 
 async def _make(
     connection: AsyncConnection[Any], day: date, lock_timeout_s: float, term: Term | None, now: datetime
 ) -> int:
     table = sql.Identifier("goqueue", f"job_history_{day:%Y%m%d}")
-    timeout = sql.Literal(f"{round(lock_timeout_s * 1000)}ms")
     try:
         async with connection.transaction():
-            await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(timeout))
+            await connection.execute(_lock_timeout(lock_timeout_s))
             await _check(connection, term, now)
             await connection.execute(sql.SQL("CREATE TABLE {} (LIKE goqueue.job_history INCLUDING ALL)").format(table))
             await connection.execute(

@@ -233,7 +233,7 @@ class PostgresStore(AsyncPostgresJobs):
             connection = await self._database.connect()
             try:
                 count += await partitions.ensure(connection, self._settings, self._now(), term)
-                count += await partitions.drop_past(connection, self._now(), term)
+                count += await partitions.drop_past(connection, self._settings, self._now(), term)
             except partitions.Deposed:
                 return Swept(count, deposed=True)
             except DriverError as e:

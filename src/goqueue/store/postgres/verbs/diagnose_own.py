@@ -109,6 +109,8 @@ def _made(create: str) -> str:
 
 def partitions(rows: Rows, needed: Sequence[date], today: date) -> Finding:
     """Look for history partitions that are missing, past, half detached, or in the way."""
+    left = [row[0] for row in rows if row[1] is None]
+    rows = [row for row in rows if row[1] is not None]
     days = {date.fromisoformat(match[1]): row for row in rows if (match := _DAY.search(row[0]))}
     parts, do, level = [], [], Level.OK
     if missing := [day for day in needed if day not in days]:
@@ -130,6 +132,8 @@ def partitions(rows: Rows, needed: Sequence[date], today: date) -> Finding:
     if parts:
         return finding("partitions", max(level, Level.WARNING, key=list(Level).index), "; ".join(parts), "; ".join(do))
     text = f"{len(rows)} history partitions, all of the {len(needed)} that are needed"
+    if left:
+        text += f"; detached by hand, or left by an older version, and never dropped by us: {literal_list(left)}"
     return finding("partitions", Level.OK, text)
 
 
