@@ -397,6 +397,14 @@ async def test_in_a_large_body_it_is_told_without_a_pointer(
     assert not problem.get("pointer")
 
 
+def _plain_decode_s() -> float:
+    """How long this machine takes, just now, to decode 8 MB of JSON as Python's own module does: a yardstick."""
+    text = "[" + "0," * 4_000_000 + "0]"
+    started = time.process_time()
+    json.loads(text)
+    return time.process_time() - started
+
+
 def _item(size: int) -> bytes:
     return b'{"kind":"k\xff","args":{"a":[' + b"0," * (size // 2) + b"0]}}"
 
@@ -416,8 +424,12 @@ def _item(size: int) -> bytes:
     ids=["large", "a long key", "deep beyond a long text", "many items"],
 )
 async def test_finding_what_is_wrong_takes_little_time(store: FaultyStore, body: bytes) -> None:
-    """Of the event loop, which all other requests wait for. The margin is wide: these took from 1 to 20 seconds."""
+    """Of the event loop, which all other requests wait for.
+
+    The margin is wide: it takes about as long as one plain decode of 8 MB at most, and took from 6 to 120 times that.
+    """
     path = "/v1/jobs/batch" if body.startswith(b'{"jobs"') else "/v1/jobs"
+    before_s = _plain_decode_s()
     async with client_of(store, ServerSettings()) as client:
         started = time.process_time()
         response = await post(client, body, path)
@@ -430,4 +442,4 @@ async def test_finding_what_is_wrong_takes_little_time(store: FaultyStore, body:
         assert [error["pointer"] for error in errors] == [
             f"/jobs/{i}/kind" if i < 2 else f"/jobs/{i}" for i in range(len(errors))
         ]
-    assert took_s < 0.6
+    assert took_s < 5 * max(before_s, _plain_decode_s())

@@ -190,6 +190,18 @@ class KeyCases:
         assert (await harness.try_enqueue(job, retry=True)).status is EnqueueStatus.EXISTS
         assert await harness.held_by() is None
 
+    async def test_a_blind_retry_of_a_replace_renews_the_holder_again(self, harness: Harness) -> None:
+        """Nothing is kept of the first answer: once the holder has ended, the same enqueue is a job of its own."""
+        holder = await harness.enqueue(unique=unique())
+        newer = new_job(unique=unique(on_conflict=OnConflict.REPLACE), args=b'{"n":2}')
+        assert (await harness.try_enqueue(newer)).status is EnqueueStatus.REPLACED
+        again = await harness.try_enqueue(newer, retry=True)
+        assert (again.status, again.ref) == (EnqueueStatus.REPLACED, holder)
+        assert await harness.find(newer.ref) is None
+        (lease,) = await harness.claim()
+        await harness.settle(lease, Complete())
+        assert (await harness.try_enqueue(newer, retry=True)).status is EnqueueStatus.INSERTED
+
     async def test_a_blind_retry_of_a_final_job_ignores_who_holds_its_key_now(self, harness: Harness) -> None:
         job = new_job(unique=unique(on_conflict=OnConflict.REJECT))
         await harness.try_enqueue(job)
