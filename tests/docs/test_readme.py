@@ -64,3 +64,10 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_names_every_page() -> None:
+    """Nobody finds a page that nothing leads to."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f"({page.relative_to(ROOT)})" in text, page.name
