@@ -102,15 +102,17 @@ def _blames_neighbours_for_a_crash(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Burial, "_outcome", lambda self, _one: self._crash)
 
 
+# One break can be noticed by several laws, and chance decides by which first. Not by the machine's own deadlines: those
+# are also missed when it is only slow.
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "break_it, law",
     [
-        (_unfenced, "by law"),
+        (_unfenced, "by law|does not follow|two valid leases|was claimed while|was started twice|changed after its end"),
         (_deaf_to_pauses, "from a paused queue"),
-        (_starts_what_is_overdue, "too late|after its deadline"),
-        (_stops_without_handing_back, "a graceful stop left"),
-        (_blames_neighbours_for_a_crash, "does not follow"),
+        (_starts_what_is_overdue, "too late|after its deadline|does not follow"),
+        (_stops_without_handing_back, "a graceful stop left|these never end"),
+        (_blames_neighbours_for_a_crash, "does not follow|by law"),
     ],
 )
 def test_the_machine_finds_a_broken_engine(
