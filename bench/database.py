@@ -126,6 +126,50 @@ def totals(url: str) -> Totals:
     return msgspec.convert(dict(zip(Totals.__dataclass_fields__, row, strict=True)), Totals)
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Jobs like the one that is there, in ``queue``, or spread over the queues q0, q1, …; and over priorities."""
+
+    count: int
+    queue: str | None = None
+    queues: int = 1
+    priorities: int = 1
+    ahead_s: float = 0.0
+    """How far ahead the first is scheduled; the others follow each other by a millisecond."""
+
+
+def copy_job(url: str, copies: Copies) -> None:
+    """Make copies of the one job of the hot table, and remove that."""
+    with _connect(url) as connection:
+        names = [
+            str(row[0])
+            for row in connection.execute(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 'goqueue.job'::regclass AND attnum > 0"
+                " AND NOT attisdropped"
+            )
+        ]
+        own = {
+            "id": sql.SQL("uuidv7()"),
+            "run_at": sql.SQL("run_at + {} * interval '1 s' + n * interval '1 ms' * {}").format(
+                copies.ahead_s, int(copies.ahead_s > 0)
+            ),
+            "queue": sql.SQL("coalesce({}, 'q' || n % {})").format(copies.queue, copies.queues),
+            "priority": sql.SQL("(n % {})::smallint").format(copies.priorities),
+        }
+        if copies.ahead_s:
+            own["queue"] = sql.SQL("queue")
+        connection.execute(
+            sql.SQL(
+                "WITH one AS (DELETE FROM goqueue.job RETURNING *)"
+                " INSERT INTO goqueue.job ({}) SELECT {} FROM one, generate_series(1, {}) AS n"
+            ).format(
+                sql.SQL(", ").join(map(sql.Identifier, names)),
+                sql.SQL(", ").join(own.get(name, sql.Identifier(name)) for name in names),
+                copies.count,
+            )
+        )
+
+
 @contextmanager
 def snapshot_held(url: str) -> Iterator[None]:
     """A REPEATABLE READ transaction with an id of its own, open as long as the block: nothing newer can be vacuumed."""

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from bench import drain, entrants, held, http, pairs, peers, pickup, pressure, steady, submit
+from bench import drain, entrants, held, http, large, pairs, peers, pickup, pressure, steady, submit
 from bench.contenders import GoQueueContender, find_goqueue
 from bench.database import Server
 from bench.entrants import Field
@@ -83,6 +83,17 @@ class Kitchen:
         options = steady.Options(seconds, flow=min(50_000, (self.jobs or 50_000)))
         return steady.measure(self.server, self.goqueue, options)
 
+    def looks_ahead(self) -> list[Figure]:
+        """See `bench.large`."""
+        jobs = self.jobs
+        options = large.AheadOptions(jobs or 10_000_000, jobs or 5_000_000, min(jobs or 300, 300), self.options.seed)
+        return large.ahead(self.server, self.goqueue, options)
+
+    def scales(self) -> list[Figure]:
+        """See `bench.large`."""
+        depths = tuple(10**power for power in range(3, 8) if 10**power <= (self.jobs or 10**7))
+        return large.scale(self.server, self.goqueue, large.ScaleOptions(depths, claims=40))
+
     def pairs(self) -> list[Figure]:
         """See `bench.pairs`."""
         jobs = self.jobs
@@ -102,12 +113,14 @@ SHORT: Mapping[str, Callable[[Kitchen], list[Figure]]] = {
 LONG: Mapping[str, Callable[[Kitchen], list[Figure]]] = {
     "steady": Kitchen.keeps_on,
     "pressure": Kitchen.presses,
+    "ahead": Kitchen.looks_ahead,
+    "scale": Kitchen.scales,
 }
 ALL: Mapping[str, Callable[[Kitchen], list[Figure]]] = {**SHORT, **LONG, "pairs": Kitchen.pairs}
 
 _MINUTES_A_RUN = {"drain": 3.0, "submit": 1.5, "http": 1.5, "pickup": 6.0, "held": 1.0, "pressure": 8.0, "pairs": 1.0}
 """On two quiet cores, at the sizes above, with all peers."""
-_MINUTES_ALWAYS = {"steady": 11.0}
+_MINUTES_ALWAYS = {"steady": 11.0, "ahead": 10.0, "scale": 10.0}
 
 
 def minutes(names: tuple[str, ...], options: argparse.Namespace) -> float:

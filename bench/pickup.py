@@ -90,8 +90,8 @@ def pick_up(server: Server, contender: Contender, jobs: int, seed: int) -> Picke
     """One run on an idle queue, in a database of its own."""
     numbers = range(jobs + WARM_UP)
     with _worker(server, contender, len(numbers)) as (url, made, groups, busy):
-        _trickle(contender, url, made, groups, numbers, seed)
-        return _picked(made, numbers, busy)
+        trickle(contender, url, made, groups, numbers, seed)
+        return picked(made, numbers, busy)
 
 
 def under_load(server: Server, contender: Contender, options: Options, turn: int) -> Loaded:
@@ -115,11 +115,11 @@ def under_load(server: Server, contender: Contender, options: Options, turn: int
             pace = contender.side("pace", url, "--first", str(load.start), "--count", str(loads), "--per-s", rate)
             log = server.folder / f"{contender.name}-pace.log"
             with processes.running([pace], environment=environment, log=log) as paced:
-                _trickle(contender, url, made, groups, numbers, options.seed + turn)
+                trickle(contender, url, made, groups, numbers, options.seed + turn)
                 paced[0].require_alive()
             sent = [instant for instant in made.sent[load.start : load.stop].tolist() if instant]
             watching.until_begun(made, load[: len(sent)], groups, contender.name, LAST_JOB_S)
-            levels[level] = _picked(made, numbers, busy, sent, capacity * level)
+            levels[level] = picked(made, numbers, busy, sent, capacity * level)
     return Loaded(capacity, levels, busy)
 
 
@@ -136,7 +136,8 @@ def _worker(server: Server, contender: Contender, slots: int) -> Iterator[tuple[
             yield url, made, groups, busy
 
 
-def _trickle(contender: Contender, url: str, made: Stamps, groups: list[Group], numbers: range, seed: int) -> None:
+def trickle(contender: Contender, url: str, made: Stamps, groups: list[Group], numbers: range, seed: int) -> None:
+    """Enqueue these jobs one by one, and wait until the last has begun."""
     count = len(numbers)
     command = contender.side("trickle", url, "--first", str(numbers.start), "--count", str(count), "--seed", str(seed))
     environment = contender.environment(url, stamps=made)
@@ -144,7 +145,8 @@ def _trickle(contender: Contender, url: str, made: Stamps, groups: list[Group], 
     watching.until_begun(made, numbers, groups, contender.name, LAST_JOB_S)
 
 
-def _picked(made: Stamps, numbers: range, busy: float, sent: list[int] | None = None, asked_per_s: float = 0) -> Picked:
+def picked(made: Stamps, numbers: range, busy: float, sent: list[int] | None = None, asked_per_s: float = 0) -> Picked:
+    """What the stamps say of them, but for the first `WARM_UP`."""
     waits = sorted((made.started[i] - made.sent[i]) / 1e6 for i in numbers[WARM_UP:])
     reached = (len(sent) - 1) / max((sent[-1] - sent[0]) / 1e9, 1e-9) if sent and len(sent) > 1 else 0.0
     if asked_per_s and not reached:
