@@ -191,6 +191,18 @@ def test_usage(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (done.returncode, "share" in done.stderr) == (2, True)
 
 
+@pytest.mark.postgres
+@pytest.mark.skipif(POOLED, reason="the pooler answers in PostgreSQL's place")
+def test_a_database_that_refuses_us_is_a_matter_of_settings_too(cli: Cli, folder: Path, database_url: str) -> None:
+    nowhere = database_url.rpartition("/")[0] + "/no_such_database"
+    stranger = re.sub("//[^@]*@", "//stranger:secret@", database_url)
+    for command in (("jobs", "list"), ("db", "migrate"), ("doctor",), ("server", "--port", "0")):
+        for url, what in ((nowhere, "no_such_database"), (stranger, "stranger")):
+            out = cli(*command, "--url", url, code=2) + cli.err
+            assert what in out, command
+            assert "secret" not in out, command
+
+
 @pytest.mark.parametrize("url", ["mysql://here/db", "here", "postgresql://user@here:port/db"])
 def test_an_address_that_is_none_is_a_matter_of_settings_for_every_command(cli: Cli, folder: Path, url: str) -> None:
     app = write_app(folder)

@@ -12,7 +12,7 @@ from goqueue.cli import report
 from goqueue.cli.masking import masked
 from goqueue.cli.options import Output
 from goqueue.model.admin import Finding, Level
-from goqueue.model.errors import ConfigurationError, GoQueueError, InvalidSetting, NotConfigured, StoreUnavailable
+from goqueue.model.errors import GoQueueError, InvalidSetting, NotConfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,8 +117,6 @@ def _failed(check: str, error: GoQueueError) -> Finding:
     match error:
         case StoreUnavailable():
             do = "is the server up, and the host, port and password right? `goqueue config url` says what is used"
-        case ConfigurationError():
-            do = "set it right: `goqueue config url` says what is used, and where it comes from"
         case _:
             do = ""
     return Finding(check=check, level=Level.ERROR, text=str(error), do=do)
