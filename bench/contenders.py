@@ -63,6 +63,8 @@ class GoQueueContender:
     settings: Mapping[str, str]
     """Environment variables beyond those: what is measured is then not the default, and ``config`` says so."""
     name: str = OURS
+    module: str = "goqueue_side"
+    """In `bench.sides`: its side, and the application that its worker runs."""
     unfinished: LiteralString = "SELECT count(*) FROM goqueue.job"
     share: float = 1.0
     is_limit: bool = False
@@ -85,11 +87,11 @@ class GoQueueContender:
 
     def side(self, verb: str, url: str, *options: str) -> list[str]:
         """See `Contender`."""
-        return side_command(sys.executable, "goqueue_side", verb, url, *options)
+        return side_command(sys.executable, self.module, verb, url, *options)
 
     def workers(self, url: str, processes: int) -> list[list[str]]:  # noqa: ARG002  the environment says it
         """One supervisor, however many processes."""
-        return [[*self.command, "worker", "bench.sides.goqueue_side:app"]]
+        return [[*self.command, "worker", f"bench.sides.{self.module}:app"]]
 
     def environment(self, url: str, *, processes: int = 1, stamps: Stamps | None = None) -> dict[str, str]:
         """See `Contender`."""

@@ -10,7 +10,8 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -164,29 +165,39 @@ def measure(server: Server, goqueue: GoQueueContender, python: Path | None, opti
 
 def serve(server: Server, one: HttpServer, options: Options) -> Served:
     """One run in a database of its own."""
-    port = _free_port()
-    with server.database() as url:
-        one.install(url)
-        log = server.folder / f"{one.name.replace(' ', '-')}-http.log"
-        environment = one.environment(url, port)
-        with processes.running([one.command(port)], environment=environment, log=log) as groups:
-            _wait_until_up(port, groups)
-            _load("closed", port, options.warm_up_s, WARM_UP_CONNECTIONS)
-            busy = server.patience.until_quiet()
-            steady = _load("open", port, options.open_s, OPEN_CONNECTIONS, "--per-s", str(options.per_s))
-            full = {count: _load("closed", port, options.closed_s, count) for count in CONNECTIONS}
-            batch = ("--batch", str(BATCH))
-            batched = _load("closed", port, options.closed_s, BATCH_CONNECTIONS, *batch) if one.has_batches else None
+    with server.database() as url, up(server, one, url) as (port, _):
+        _load("closed", port, options.warm_up_s, WARM_UP_CONNECTIONS)
+        busy = server.patience.until_quiet()
+        steady = _load("open", port, options.open_s, OPEN_CONNECTIONS, "--per-s", str(options.per_s))
+        full = {count: _load("closed", port, options.closed_s, count) for count in CONNECTIONS}
+        batch = ("--batch", str(BATCH))
+        batched = _load("closed", port, options.closed_s, BATCH_CONNECTIONS, *batch) if one.has_batches else None
     return Served(steady, full, batched, busy)
 
 
-def _load(loop: str, port: int, seconds: float, connections: int, *more: str) -> Loaded:
+@contextmanager
+def up(server: Server, one: HttpServer, url: str) -> Iterator[tuple[int, list[Group]]]:
+    """The server on an empty database: its port and its processes, once it accepts connections."""
+    port = _free_port()
+    one.install(url)
+    log = server.folder / f"{one.name.replace(' ', '-')}-http.log"
+    with processes.running([one.command(port)], environment=one.environment(url, port), log=log) as groups:
+        _wait_until_up(port, groups)
+        yield port, groups
+
+
+def load_command(loop: str, port: int, seconds: float, connections: int, *more: str) -> list[str]:
+    """The command line of the load generator."""
     command = [sys.executable, "-m", "bench.load", loop, "--port", str(port), "--seconds", str(seconds)]
-    command += ["--connections", str(connections), *more]
+    return [*command, "--connections", str(connections), *more]
+
+
+def _load(loop: str, port: int, seconds: float, connections: int, *more: str) -> Loaded:
+    command = load_command(loop, port, seconds, connections, *more)
     printed = processes.call(command, environment={}, timeout_s=seconds + MARGIN_S)
     loaded = msgspec.convert(json.loads(printed), Loaded)
     if loaded.error or loaded.failed or not loaded.answers:
-        raise Failed(f"{loop} loop: {loaded.error or f'{loaded.failed} answers were not 201'}")
+        raise Failed(f"{loop} loop: {loaded.error or f'{loaded.failed} answers were not as they should be'}")
     return loaded
 
 

@@ -67,7 +67,7 @@ def ahead(server: Server, goqueue: GoQueueContender, options: AheadOptions) -> l
     figures: list[Figure] = []
     empty: pickup.Picked | None = None
     for name, copies in cases.items():
-        picked = _picked(server, goqueue, copies, options)
+        picked, memory_bytes = _picked(server, goqueue, copies, options)
         empty = empty or picked
         for percentile, value in pickup.PERCENTILES.items():
             row = f"{OURS}, {name}, {percentile}"
@@ -76,13 +76,18 @@ def ahead(server: Server, goqueue: GoQueueContender, options: AheadOptions) -> l
             figures.append(
                 Figure(bench="ahead", name=row, unit="ms", runs=[value(picked)], config=config, busy_before=busy)
             )
+        row, sizes = f"{OURS}, {name}, memory of the worker", [memory_bytes / 1e6]
+        figures.append(Figure(bench="ahead", name=row, unit="MB", runs=sizes))
         if picked is not empty:
             ratio = f"{OURS}, {name} / an empty store, p50"
             figures += report.ratio("ahead", ratio, [picked.p50_ms], [empty.p50_ms], PICKUP_KEPT)
     return figures
 
 
-def _picked(server: Server, goqueue: GoQueueContender, copies: Copies, options: AheadOptions) -> pickup.Picked:
+def _picked(
+    server: Server, goqueue: GoQueueContender, copies: Copies, options: AheadOptions
+) -> tuple[pickup.Picked, int]:
+    """One run, and the memory of its worker at its end."""
     numbers = range(1, 1 + pickup.WARM_UP + options.jobs)  # job 0 is what the copies are made of
     with server.database() as url, stamps.made(numbers.stop) as made:
         environment = goqueue.environment(url, stamps=made)
@@ -92,7 +97,7 @@ def _picked(server: Server, goqueue: GoQueueContender, copies: Copies, options: 
         log = server.folder / f"{goqueue.name}.log"
         with processes.running(goqueue.workers(url, 1), environment=environment, log=log) as groups:
             pickup.trickle(goqueue, url, made, groups, numbers, options.seed)
-            return pickup.picked(made, numbers, busy)
+            return pickup.picked(made, numbers, busy), processes.groups_memory_bytes(groups)
 
 
 def scale(server: Server, goqueue: GoQueueContender, options: ScaleOptions) -> list[Figure]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from bench import drain, entrants, held, http, large, pairs, peers, pickup, pressure, steady, submit
+from bench import drain, entrants, held, http, large, memory, pairs, peers, pickup, pressure, steady, submit
 from bench.contenders import GoQueueContender, find_goqueue
 from bench.database import Server
 from bench.entrants import Field
@@ -94,6 +94,10 @@ class Kitchen:
         depths = tuple(10**power for power in range(3, 8) if 10**power <= (self.jobs or 10**7))
         return large.scale(self.server, self.goqueue, large.ScaleOptions(depths, claims=40))
 
+    def holds_memory(self) -> list[Figure]:
+        """See `bench.memory`."""
+        return memory.measure(self.server, self.goqueue, memory.Options(self.options.seconds or 300.0))
+
     def pairs(self) -> list[Figure]:
         """See `bench.pairs`."""
         jobs = self.jobs
@@ -115,12 +119,13 @@ LONG: Mapping[str, Callable[[Kitchen], list[Figure]]] = {
     "pressure": Kitchen.presses,
     "ahead": Kitchen.looks_ahead,
     "scale": Kitchen.scales,
+    "memory": Kitchen.holds_memory,
 }
 ALL: Mapping[str, Callable[[Kitchen], list[Figure]]] = {**SHORT, **LONG, "pairs": Kitchen.pairs}
 
 _MINUTES_A_RUN = {"drain": 3.0, "submit": 1.5, "http": 1.5, "pickup": 6.0, "held": 1.0, "pressure": 8.0, "pairs": 1.0}
 """On two quiet cores, at the sizes above, with all peers."""
-_MINUTES_ALWAYS = {"steady": 11.0, "ahead": 10.0, "scale": 10.0}
+_MINUTES_ALWAYS = {"steady": 11.0, "ahead": 10.0, "scale": 10.0, "memory": 11.0}
 
 
 def minutes(names: tuple[str, ...], options: argparse.Namespace) -> float:

@@ -61,7 +61,7 @@ def measure(server: Server, goqueue: GoQueueContender, options: Options) -> list
             goqueue.concurrency,
             goqueue.prefetch,
             goqueue.settings,
-            f"at {options.revision}",
+            name=f"at {options.revision}",
             source=source,
         )
         _check_source(earlier)

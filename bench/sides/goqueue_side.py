@@ -33,22 +33,22 @@ class GoQueueSide:
     async def enqueue_one(self, i: int) -> None:
         """One job, one call."""
         assert self._client is not None
-        await self._client.enqueue(_job(i))
+        await self._client.enqueue(self.job(i))
 
     async def enqueue_many(self, numbers: range) -> None:
         """One call for all."""
         assert self._client is not None
-        await self._client.enqueue_many([_job(i) for i in numbers])
+        await self._client.enqueue_many([self.job(i) for i in numbers])
 
     async def close(self) -> None:
         """Close the client."""
         if self._client is not None:
             await self._client.close()
 
-
-def _job(i: int) -> NewJob[None]:
-    given = verbs.Arguments.of(i)
-    return noop.job(i=given.i, to=given.to, user=given.user, body=given.body)
+    def job(self, i: int) -> NewJob[None]:
+        """Job ``i``."""
+        given = verbs.Arguments.of(i)
+        return noop.job(i=given.i, to=given.to, user=given.user, body=given.body)
 
 
 if __name__ == "__main__":
