@@ -108,7 +108,7 @@ def _blames_neighbours_for_a_crash(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "break_it, law",
     [
-        (_unfenced, "by law|does not follow|two valid leases|was claimed while|was started twice|changed after its end"),
+        (_unfenced, "by law|does not follow|two valid leases|was started twice|changed after its end"),
         (_deaf_to_pauses, "from a paused queue"),
         (_starts_what_is_overdue, "too late|after its deadline|does not follow"),
         (_stops_without_handing_back, "a graceful stop left|these never end"),

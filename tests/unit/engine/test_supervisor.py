@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -22,104 +17,11 @@ from structlog.testing import capture_logs
 from goqueue.engine import burials
 from goqueue.engine.child import EXIT_BROKEN
 from goqueue.engine.supervisor import Supervisor
-from goqueue.engine.worker_process import WorkerProcess
-from goqueue.model.errors import ConfigurationError, StoreUnavailable
-from goqueue.model.job import JobRef
-from goqueue.model.lease import Beat, Beaten, Held
-from goqueue.model.outcome import Answer, Complete, Crash, Release, Settlement
-from goqueue.settings import WorkerSettings
+from goqueue.model.errors import ConfigurationError
+from goqueue.model.outcome import Complete, Crash, Release, Settlement
 from tests.unit.engine.child_target import Payload
 from tests.unit.engine.faults import DEADLINE_S, quick
-
-TARGET = "tests.unit.engine.child_target:target"
-
-
-class Stage:
-    """Hears what the workers report and what the supervisor tells the store."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.reports: list[list[str]] = []
-        self.beats: list[tuple[float, Beat]] = []
-        self.settled: list[Settlement] = []
-        self.down = False
-        self.connections = 0
-        self.changed = asyncio.Event()
-        self.looks: Callable[[], object] = lambda: None
-
-    async def extend(self, beat: Beat) -> Beaten:
-        if self.down:
-            raise StoreUnavailable("down")
-        self.beats.append((time.monotonic(), beat))
-        self.changed.set()
-        return Beaten(strays=tuple(self.undecided(str(beat.worker.pid))))
-
-    async def settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
-        if self.down:
-            raise StoreUnavailable("down")
-        self.settled += outcomes
-        self.changed.set()
-        return [Answer.APPLIED for _ in outcomes]
-
-    def undecided(self, pid: str) -> list[Held]:
-        """What a store would still have as running under the worker with this process, in the order of the claims."""
-        decided = {(id, fence) for _, _, id, fence in self.told("decided", pid)}
-        decided |= {(one.ref.id, str(one.fence)) for one in self.settled}
-        claimed = [(id, fence) for _, _, id, fence in self.told("claimed", pid)]
-        return [
-            Held(JobRef("default", "default", id), int(fence)) for id, fence in claimed if (id, fence) not in decided
-        ]
-
-    async def listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while line := await reader.readline():
-                self.reports.append(line.decode().split())
-                self.changed.set()
-        finally:
-            writer.close()
-            await writer.wait_closed()
-            self.connections -= 1
-            self.changed.set()
-
-    async def open(self) -> None:
-        self.server = await asyncio.start_unix_server(self.listen, self.path)
-
-    async def close(self) -> None:
-        """Wait until all workers have gone."""
-        await self.until(lambda: self.connections == 0)
-        self.server.close()
-        await self.server.wait_closed()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while not condition():
-                self.looks()
-                self.changed.clear()
-                with contextlib.suppress(TimeoutError):  # not all that is waited for comes through here
-                    async with asyncio.timeout(0.1):
-                        await self.changed.wait()
-
-    def told(self, *words: str) -> list[list[str]]:
-        return [report for report in self.reports if all(word in report for word in words)]
-
-
-@asynccontextmanager
-async def staged(
-    tmp_path: Path, settings: WorkerSettings, job: str = "", seconds: float = 0.0, others: int = 0
-) -> AsyncIterator[tuple[Stage, Supervisor, asyncio.Task[None]]]:
-    stage = Stage(tmp_path / "reports")
-    await stage.open()
-    payload = msgspec.json.encode(Payload(str(stage.path), settings, job, seconds, others)).decode()
-    supervisor = Supervisor(TARGET, payload, settings, extend=stage.extend, settle=stage.settle)
-    running = asyncio.create_task(supervisor.run())
-    try:
-        async with asyncio.timeout(60):
-            yield stage, supervisor, running
-    finally:
-        supervisor.stop(now=True)
-        await asyncio.gather(running, return_exceptions=True)
-        await stage.close()
+from tests.unit.engine.stage import TARGET, Stage, staged
 
 
 async def test_all_processes_run_and_a_stop_ends_them_gracefully(tmp_path: Path) -> None:
@@ -387,94 +289,3 @@ async def test_a_worker_whose_keeper_has_died_ends_with_an_error_and_is_replaced
             await stage.until(lambda: len(stage.told("up")) == 2)
     assert next(line["exit_code"] for line in logs if line["event"] == "restart") == EXIT_BROKEN
     assert "a bug in the keeper" in capfd.readouterr().out
-
-
-# -- recycling ------------------------------------------------------------------------------------
-
-
-async def test_after_its_jobs_a_process_is_replaced_by_another_that_is_up_before_it_stops(tmp_path: Path) -> None:
-    settings = quick(concurrency=1, recycle_jobs=20)
-    async with staged(tmp_path, settings, "noop", others=50) as (stage, supervisor, _):
-        await stage.until(lambda: len(stage.told("down")) >= 1)
-        up, down = stage.told("up"), stage.told("down")
-        assert down[0][1] == up[0][1]
-        assert stage.reports.index(up[1]) < stage.reports.index(down[0])
-        assert len(stage.told("settled", up[0][1], "Complete")) == 51  # it had gone on meanwhile
-        assert supervisor.restarts >= 1
-    assert stage.settled == []  # no burial: it took its leave itself
-
-
-async def test_a_replaced_process_finishes_what_takes_longer_than_the_grace(tmp_path: Path) -> None:
-    settings = quick(recycle_jobs=2, grace_s=0.1)
-    async with staged(tmp_path, settings, "wait", 2.0, others=5) as (stage, _, _):
-        await stage.until(lambda: len(stage.told("down")) >= 1)
-        pid = stage.told("up")[0][1]
-        assert stage.told("down")[0][1] == pid
-        assert {report[2] for report in stage.told("settled", pid)} == {"Complete"}
-
-
-@pytest.mark.parametrize("who", ["supervisor", "SIGTERM"])
-async def test_a_stop_shortens_the_patience_with_a_replaced_process(tmp_path: Path, who: str) -> None:
-    settings = quick(recycle_jobs=2, grace_s=0.1)
-    async with staged(tmp_path, settings, "wait", 600.0, others=5) as (stage, supervisor, running):
-        await stage.until(lambda: len(stage.told("up")) >= 2)
-        pid = stage.told("up")[0][1]
-        await asyncio.sleep(0.5)  # longer than the grace
-        assert len(stage.told("down")) == 0
-        if who == "supervisor":
-            supervisor.stop()
-            await asyncio.wait_for(running, DEADLINE_S)
-        else:
-            os.kill(int(pid), signal.SIGTERM)
-        await stage.until(lambda: len(stage.told("down", pid)) == 1)
-        assert [report[2] for report in stage.told("settled", pid)].count("Release") == 1
-        assert stage.settled == []
-
-
-async def test_the_patience_with_a_replaced_process_has_an_end(tmp_path: Path) -> None:
-    settings = quick(recycle_jobs=2, grace_s=0.1, recycle_grace_s=0.3)
-    async with staged(tmp_path, settings, "wait", 600.0, others=5) as (stage, _, _):
-        await stage.until(lambda: len(stage.told("down")) >= 1)
-        pid = stage.told("up")[0][1]
-        assert [report[2] for report in stage.told("settled", pid)].count("Release") == 1
-
-
-async def test_at_most_one_process_too_many_however_often_they_ask(tmp_path: Path) -> None:
-    settings = quick(recycle_memory_bytes=1, grace_s=60.0)
-    most: list[int] = []
-    async with staged(tmp_path, settings, "wait", 2.0) as (stage, supervisor, _):
-        stage.looks = lambda: most.append(len(supervisor.pids))
-        await stage.until(lambda: len(stage.told("down")) >= 2)
-        assert max(most) == 2
-        assert {report[2] for report in stage.told("settled")} == {"Complete"}
-
-
-async def test_a_process_goes_on_when_what_should_replace_it_does_not_start(tmp_path: Path) -> None:
-    """It goes on, is not stopped for the failure of another, and asks again."""
-    with capture_logs() as logs:
-        async with staged(tmp_path, quick(recycle_jobs=5), "only_one", others=10) as (stage, supervisor, running):
-            await stage.until(lambda: [line["event"] for line in logs].count("replace") >= 2)
-            assert not running.done()
-            assert len(stage.told("up")) == 1
-            assert int(stage.told("up")[0][1]) in supervisor.pids
-            assert stage.told("down") == []
-
-
-async def test_a_system_that_has_no_process_to_give_ends_none_of_those_that_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, tries = WorkerProcess.spawn, itertools.count()
-
-    async def spawn(*arguments: Any, **more: Any) -> WorkerProcess:  # Any: handed on as they are
-        if next(tries) in (0, 2, 3):  # the first one, and the first two that should replace it
-            raise BlockingIOError(errno.EAGAIN, "no more processes")
-        return await real(*arguments, **more)
-
-    monkeypatch.setattr(WorkerProcess, "spawn", spawn)
-    async with staged(tmp_path, quick(recycle_jobs=3), "wait", 1.0, others=5) as (stage, supervisor, running):
-        await stage.until(lambda: bool(stage.told("down") or running.done()))
-        assert not running.done()
-        assert stage.told("down")[0][1] == stage.told("up")[0][1]  # it ended by itself
-        assert next(tries) >= 5
-        assert supervisor.pids
-    assert stage.settled == []
