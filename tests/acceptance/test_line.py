@@ -6,7 +6,9 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -190,6 +192,20 @@ def test_without_queues_a_worker_takes_all_that_its_tasks_name(line: Line) -> No
     assert worker.wait_for(r"worker +start .*queues=(\(.*\))")[1] == "('default', 'elsewhere')"
     (id,) = line.submit_many([{"kind": "in_a_queue_of_its_own", "queue": "elsewhere"}])
     assert line.ends_completed(id)
+    assert worker.stop() == 0, worker.output
+
+
+@pytest.mark.parametrize("kind", ["endless", "endless_in_process"])
+def test_what_comes_over_http_has_the_timeout_and_the_retry_policy_of_its_task(line: Line, kind: str) -> None:
+    worker = line.worker()
+    sent = line.submit(kind)
+    assert until(lambda: line.job(sent)["errors"])
+    job: dict[str, Any] = line.job(sent)
+    (error,) = job["errors"]
+    assert (job["state"], job["max_attempts"], error["type"]) == ("retrying", 20, "TimeoutError")
+    wait = datetime.fromisoformat(job["run_at"]) - datetime.fromisoformat(error["at"])
+    assert round(wait.total_seconds()) == 3600
+    assert job["timeout_s"] is None, "the job itself is as it was sent"
     assert worker.stop() == 0, worker.output
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from goqueue import Context, GoQueue
+from goqueue import Context, GoQueue, RetryPolicy
 
 app = GoQueue()
 
@@ -47,6 +47,16 @@ def work_in_process(number: int) -> int:
 @app.task(queue="elsewhere")
 async def in_a_queue_of_its_own() -> None:
     pass
+
+
+@app.task(timeout_s=0.3, retry=RetryPolicy.fixed(3600))
+async def endless() -> None:
+    await asyncio.Event().wait()
+
+
+@app.task(run_in="process", timeout_s=0.3, retry=RetryPolicy.fixed(3600))
+async def endless_in_process() -> None:
+    await asyncio.Event().wait()
 
 
 @app.task
