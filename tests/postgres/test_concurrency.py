@@ -20,6 +20,7 @@ from goqueue.model.query import CancelJobs, ChangeStatus, EnqueueStatus, Selecti
 from goqueue.model.state import JobState
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import PostgresStore
+from goqueue.store.postgres.wakeups import topic
 from goqueue.tasks.prepare import new_id, prepare
 
 MakeStore = Callable[..., Awaitable[PostgresStore]]
@@ -190,23 +191,31 @@ async def test_a_replace_does_not_wait_for_a_locked_holder(make_store: MakeStore
     assert (await store.enqueue([job(unique=unique)]))[0].status is EnqueueStatus.REPLACED
 
 
+async def _notify(url: str, queue: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute("SELECT pg_notify('goqueue', %s)", [topic("default", queue)])
+
+
 async def test_a_rollback_leaves_nothing_and_wakes_nobody(make_store: MakeStore, database_url: str) -> None:
     store = await make_store()
     worker_id = new_id()
     info = WorkerInfo(id=worker_id, queues=("default",))
     await store.extend(Beat(worker=info, ttl_s=60, idle=True))
-    signals = store.signals("default", ("default",))
+    signals = store.signals("default", ("default", "later"))
     assert await anext(signals) == Signal("")  # the first says that it listens now
     async with await psycopg.AsyncConnection.connect(database_url) as conn:
         await store.enqueue_in(conn, [job()])
         await conn.rollback()
+        await _notify(database_url, "later")
+        async with asyncio.timeout(5):
+            assert await anext(signals) == Signal("later"), "notifications come in order: nothing came before this one"
         await store.enqueue_in(conn, [job(), job(queue="other")])
-        heard = asyncio.ensure_future(anext(signals))
-        await asyncio.sleep(0)
-        assert not heard.done()
+        await _notify(database_url, "later")
+        async with asyncio.timeout(5):
+            assert await anext(signals) == Signal("later"), "it is not committed yet"
         await conn.commit()
     async with asyncio.timeout(5):
-        assert await heard == Signal("default")
+        assert await anext(signals) == Signal("default")
     assert len(await claim(store, worker_id)) == 1
 
 
@@ -344,6 +353,11 @@ async def test_no_wait_is_longer_than_its_deadline(make_store: MakeStore, databa
         with pytest.raises(StoreUnavailable, match=r"0\.5 s"):
             await store.enqueue([job()])
         assert time.monotonic() - started < 4
+        # The server was told, too: nobody waits for the lock any more.
+        async with asyncio.timeout(10):
+            waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'goqueue.job'::regclass"
+            while (await other.execute(waiting)).rowcount:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.01)
     assert (await store.enqueue([job()]))[0].status is EnqueueStatus.INSERTED
 
 

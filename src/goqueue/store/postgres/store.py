@@ -165,9 +165,8 @@ class PostgresStore(AsyncPostgresJobs):
         """Keep a worker alive; see `goqueue.store.port.WorkStore.extend`."""
         return await self._database.run(work.extend(beat, self._now()))
 
-    async def change(self, selection: Selection, change: Change) -> list[Changed]:
-        """Cancel, retry or delete; see `goqueue.store.jobs_async.AsyncJobStore.change`."""
-        return await self._upkeep(lambda: super(PostgresStore, self).change(selection, change))
+    async def _change(self, selection: Selection, change: Change) -> list[Changed]:
+        return await self._upkeep(lambda: super(PostgresStore, self)._change(selection, change))
 
     async def enqueue_by(self, jobs: Sequence[NewJob[Any]], by: JobRef, fence: int) -> list[Enqueued]:
         """Enqueue under a lease; see `goqueue.store.port.WorkStore.enqueue_by`."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from goqueue.model.errors import ConfigurationError, StoreUnavailable
+from goqueue.model.errors import ConfigurationError, InvalidInput, StoreUnavailable
+from goqueue.model.query import Changed, ChangeStatus, Selection
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import migrate
 from goqueue.store.postgres._sync.callers import enqueue_in
 from goqueue.store.postgres._sync.database import Database
-from goqueue.store.postgres.errors import is_statement_pooling
+from goqueue.store.postgres.errors import is_missing_partition, is_statement_pooling
 from goqueue.store.postgres.statement import Plan, Statement
 from goqueue.store.postgres.timers import after
 from goqueue.store.postgres.verbs import change as change_verb
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from goqueue.model.job import JobRecord, JobRef, NewJob
-    from goqueue.model.query import Change, Changed, Count, Enqueued, Filter, Page, Query, Selection
+    from goqueue.model.query import Change, Count, Enqueued, Filter, Page, Query
     from goqueue.store.postgres.connections import Connections
 
 LEARN_AFTER: Final = 20
@@ -97,10 +98,38 @@ class PostgresJobs:
         return enqueue_in(conn, jobs, self._now())
 
     def change(self, selection: Selection, change: Change) -> list[Changed]:
-        """Cancel, retry or delete; see `goqueue.store.jobs_sync.JobStore.change`."""
+        """Cancel, retry or delete; see `goqueue.store.jobs_sync.JobStore.change`.
+
+        A job that cannot be written as it is holds up none of the others: it is ``busy``. Alone, it raises.
+        """
         if not selection.ids:
             return []
+        try:
+            return self._change(selection, change)
+        except (InvalidInput, StoreUnavailable) as e:
+            if len(selection.ids) == 1 or not (isinstance(e, InvalidInput) or is_missing_partition(e.__cause__)):
+                raise
+            return self._change_one_by_one(selection, change, e)
+
+    def _change(self, selection: Selection, change: Change) -> list[Changed]:
         return self._database.run(change_verb.change(selection, change, self._settings, self._now()))
+
+    def _change_one_by_one(self, selection: Selection, change: Change, error: Exception) -> list[Changed]:
+        answers: list[Changed] = []
+        failed = 0
+        for nth, id in enumerate(selection.ids):
+            one = Selection(selection.tenant, (id,))
+            plan = change_verb.change(one, change_verb.at(change, nth), self._settings, self._now())
+            try:
+                answers += self._database.run(plan)
+            except (InvalidInput, StoreUnavailable) as e:
+                if not (isinstance(e, InvalidInput) or is_missing_partition(e.__cause__)):
+                    raise
+                failed += 1
+                answers.append(Changed(id, ChangeStatus.BUSY))
+        if failed == len(answers):
+            raise error
+        return answers
 
     def find(self, query: Query) -> Page:
         """Return one page, newest first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never
 
+import msgspec
+
 from goqueue.model.query import CancelJobs, Change, Changed, ChangeStatus, DeleteJobs, RetryJobs, Selection
 from goqueue.model.state import FINAL_STORED, StoredState
 from goqueue.store.postgres import pack, retention
@@ -52,6 +54,13 @@ def change(
     if ChangeStatus.REQUESTED in done.values():
         yield from _wake_for_cancels(tenant)
     return [Changed(id, done[id]) for id in selection.ids]
+
+
+def at(change: Change, nth: int) -> Change:
+    """Return what a change is for the job at this place (from 0) of its selection, taken alone."""
+    if isinstance(change, RetryJobs):
+        return msgspec.structs.replace(change, delay_s=bounded_s(change.delay_s) + bounded_s(change.every_s) * nth)
+    return change
 
 
 def _retry_final(
