@@ -49,6 +49,11 @@ def describe(error: BaseException, frames_max: int = FRAMES_MAX) -> ErrorInfo:
     )
 
 
+def is_ours(filename: str) -> bool:
+    """Tell whether a frame of this file is our own."""
+    return filename.startswith(_OURS)
+
+
 def cut(text: str, chars_max: int) -> str:
     """Return ``text`` as a store can hold it: no NUL, no lone surrogate, what is too long cut with a mark."""
     if len(text) > chars_max:
@@ -93,5 +98,5 @@ def _leave_out_ours(told: traceback.TracebackException) -> None:
         if one is None:
             continue
         todo += (one.__cause__, one.__context__, *(one.exceptions or ()))
-        users = next((i for i, frame in enumerate(one.stack) if not frame.filename.startswith(_OURS)), len(one.stack))
+        users = next((i for i, frame in enumerate(one.stack) if not is_ours(frame.filename)), len(one.stack))
         del one.stack[:users]

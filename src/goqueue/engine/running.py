@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from goqueue.engine.failure import is_ours
 from goqueue.engine.verdict import Stop
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _stack(job: asyncio.Task[None] | None) -> str:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             break
-        frames.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}\n')
+        if frames or not is_ours(frame.f_code.co_filename):  # what is outside of the handler says nothing
+            frames.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}\n')
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     return "".join(frames)

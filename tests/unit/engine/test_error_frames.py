@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from goqueue.model.job import NewJob
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context
 from tests.unit.engine import process_app as tasks
-from tests.unit.engine.faults import FaultyStore, quick
+from tests.unit.engine.faults import DEADLINE_S, FaultyStore, quick
 
 OURS = str(Path(goqueue.__file__).parent)
 
@@ -101,3 +104,31 @@ def test_the_errors_inside_a_group_and_its_cause_are_told_without_ours(app: GoQu
     group = ExceptionGroup("some", [errors[0]])
     group.__cause__ = errors[1]
     assert files(describe(group).traceback) == [__file__, __file__]
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_of_a_handler_that_hangs_the_stack_is_its_own(store: FaultyStore, app: GoQueue, in_thread: bool) -> None:
+    end = threading.Event()
+
+    @app.task(timeout_s=0.05)
+    async def deaf() -> None:
+        while not end.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    @app.task(timeout_s=0.05)
+    def deaf_in_thread() -> None:
+        end.wait(DEADLINE_S)
+
+    ids = await store.enqueue(NewJob(kind="deaf_in_thread" if in_thread else "deaf"))
+    worker = Worker(app, store, quick(cancel_grace_s=0.05))
+    running = asyncio.create_task(worker.run())
+    await store.until(lambda: len(store.settled) == 1)
+    end.set()
+    worker.stop()
+    await asyncio.wait_for(running, DEADLINE_S)
+    [job] = await store.jobs(ids)
+    text = job.errors[0].traceback
+    assert "HandlerHung" in text
+    assert files(text)[0] == __file__
+    assert not [name for name in files(text) if name.startswith(OURS)]

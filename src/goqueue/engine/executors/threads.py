@@ -50,9 +50,13 @@ class ThreadCall:
         return self._call.future
 
     def stack(self) -> str:
-        """Return where its thread is now; "" if it is not running."""
+        """Return where its function is now; "" if it is not running."""
         frame = sys._current_frames().get(self._call.thread_id)
-        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+        if frame is None:
+            return ""
+        frames = traceback.extract_stack(frame)
+        outside = max((i for i, one in enumerate(frames) if one.filename == __file__), default=-1)
+        return "".join(traceback.format_list(frames[outside + 1 :]))
 
 
 class HandlerRaised(Exception):
