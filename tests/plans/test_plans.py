@@ -149,7 +149,7 @@ LOOK_UPS: dict[str, tuple[object, ...]] = {
     "find_history": (None, "default", new_id(), 50, *[None] * 8, 10_000, datetime(2026, 1, 1, tzinfo=UTC), None),
     "find_failed": (None, "default", new_id(), 50, *[None] * 8, 10_000, datetime(2026, 1, 1, tzinfo=UTC), None),
     "doctor_queues": (None, 100, 100, 50, 1_000),
-    "doctor_kinds": (None, "no task of kind", 100, 50, 100, 20_000),
+    "doctor_kinds": (None, "no task of kind", 100, 50, 50, 2_000, 100_000),
     "lanes": (None, "default", ["q1", "q2"], 128),
 }
 

@@ -576,6 +576,9 @@ async def test_kinds_that_workers_lack(make_store: MakeStore, database_url: str)
     for now in (None, _later(3600)):
         found = (await looked(database_url, Limits(around=20), now=now))["unknown_kinds"]
         is_bad(found, Level.WARNING, "resize in default/default (at least 6; none of its live workers", "--kind resize")
+    await store.enqueue([job(queue=f"a{n % 4}", priority=n % 10) for n in range(200)])
+    busy = Limits(of_queue=30, sample=150)
+    assert (await looked(database_url, busy))["unknown_kinds"].level is Level.WARNING, "no queue hides the others"
     await store.extend(Beat(worker=WorkerInfo(id=new_id(), queues=("default",), kinds=("resize",)), ttl_s=60))
     is_bad((await looked(database_url))["unknown_kinds"], Level.WARNING, "only some of its live workers have it")
 

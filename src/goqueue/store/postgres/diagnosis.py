@@ -243,7 +243,7 @@ class _Looks:
 
     async def _kinds(self) -> list[Finding]:
         limits = self._limits
-        params = (self._now, UNKNOWN_KIND, limits.names, limits.lanes, limits.around, limits.sample)
+        params = (self._now, UNKNOWN_KIND, limits.names, limits.lanes, limits.around, limits.of_queue, limits.sample)
         return [own.kinds(await self._rows("doctor_kinds", *params))]
 
 

@@ -1,6 +1,6 @@
 -- diagnose: jobs that were put off because a worker had no task of their kind.
 -- $1 now  $2 how the reason begins  $3 queues to look at  $4 lanes of each  $5 jobs of a lane on either side of now
--- $6 jobs in all. Rows: tenant, queue, kind, jobs seen, whether a live worker of the queue has the kind.
+-- $6 jobs of a queue  $7 jobs in all. Rows: tenant, queue, kind, jobs seen, whether a live worker of the queue has the kind.
 -- No index has the reason: this is a sample. Jobs that were put off are due within a minute, or were a moment ago, so each
 -- lane is looked at around now.
 -- Indexes: job_ready (a skip scan finds queues and lanes).
@@ -48,8 +48,9 @@ sample AS MATERIALIZED (
                 ORDER BY j.run_at DESC, j.id DESC LIMIT $5::int4
             )
         ) AS j
+        LIMIT $6::int4
     ) AS s
-    LIMIT $6::int4
+    LIMIT $7::int4
 )
 SELECT
     s.tenant, s.queue, s.kind, count(*),

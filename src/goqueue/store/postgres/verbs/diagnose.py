@@ -48,9 +48,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Lanes of a queue (priority and group) that a look goes into."""
     due: int = 1_000
     """Due jobs of a queue that are counted."""
-    around: int = 100
-    """Jobs of a lane that are looked at on either side of now, and `sample` of them in all."""
-    sample: int = 20_000
+    around: int = 50
+    """Jobs of a lane that are looked at on either side of now, `of_queue` of them in a queue, and `sample` in all: no
+    queue may hide the others."""
+    of_queue: int = 2_000
+    sample: int = 100_000
     rows: int = 1_000
     """Rows that one look reads, at most."""
 
