@@ -234,6 +234,8 @@ class Worker:
         flushed = await self._flush(parts)
         if not flushed:
             await self._bequeath(settler)
+            if self._lifeline is not None:
+                return  # without a leave: the sweep must not come before the supervisor, and count crashes
         try:
             async with asyncio.timeout(UNWIND_S * 2):
                 await keeper.leave()

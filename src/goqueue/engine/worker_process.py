@@ -140,6 +140,8 @@ class WorkerProcess:
         listening = asyncio.create_task(self._listen())
         speaking = asyncio.create_task(self._speaker.run())
         helpers = [speaking, asyncio.create_task(self._kill_late()), asyncio.create_task(self._watch(speaking))]
+        for helper in helpers:
+            helper.add_done_callback(self._complain)
         try:
             code = await self._process.wait()
             await asyncio.wait([listening], timeout=LAST_WORDS_S)
@@ -172,6 +174,10 @@ class WorkerProcess:
         """Stop it gracefully, its grace beginning after ``patience_s``; with ``now`` it hands back at once."""
         self._end_after(patience_s)
         self._tell(lifeline.StopNow(now=now, patience_s=patience_s))
+
+    def _complain(self, helper: asyncio.Task[None]) -> None:
+        if not helper.cancelled() and (error := helper.exception()) is not None:
+            log.error("loop", pid=self.pid, error=repr(error), do="report this", exc_info=error)
 
     def kill(self) -> None:
         """End it. Idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -10,9 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from goqueue.engine import keeper
+from goqueue.engine import worker as worker_module
 from goqueue.engine.fetcher import Fetcher
 from goqueue.engine.keeper import beat_in_s
+from goqueue.engine.lifeline import LINE_BYTES_MAX, Lifeline, Will, decode_to_supervisor
 from goqueue.engine.worker import Worker, WorkerBroken
+from goqueue.model.errors import StoreUnavailable
+from goqueue.model.outcome import Answer, Complete
 from goqueue.tasks.app import GoQueue
 from tests.unit.engine.faults import DEADLINE_S, FaultyStore, Latch, quick
 from tests.unit.engine.test_worker_life import working
@@ -116,3 +121,47 @@ async def test_a_worker_whose_loop_has_ended_hands_back_and_ends_with_an_error(
         await asyncio.wait_for(Worker(app, store, quick(grace_s=60.0)).run(), DEADLINE_S)
     assert [job.attempt for job in await store.jobs(ids)] == [0]  # it has been handed back
     assert "ZeroDivisionError" in next(line["error"] for line in logs if line["event"] == "loop")
+
+
+# -- a will ---------------------------------------------------------------------------------------
+
+
+async def test_outcomes_that_the_store_does_not_take_go_to_the_supervisor_and_the_worker_does_not_leave(
+    store: FaultyStore, app: GoQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leave that came through would let the sweep count crashes before the supervisor has settled them."""
+    monkeypatch.setattr(worker_module, "FLUSH_S", 0.1)
+    store.spoil = lambda one: StoreUnavailable("only beats come through") if one.ref.id in refused else Answer.BUSY
+    text, latch = "x" * 60_000, Latch()
+
+    @app.task
+    async def long() -> str:
+        latch.note()
+        return text
+
+    @app.task
+    async def busy() -> None:
+        latch.note()
+
+    refused = await store.enqueue(*(long.job() for _ in range(20)))
+    locked = await store.enqueue(*(busy.job() for _ in range(3)))
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
+
+    async def hear() -> list[Will]:
+        said = [decode_to_supervisor.decode(line) async for line in reader]
+        return [one for one in said if isinstance(one, Will)]
+
+    hearing = asyncio.create_task(hear())
+    with theirs:
+        worker = Worker(app, store, quick(concurrency=30), lifeline=Lifeline(theirs))
+        running = asyncio.create_task(worker.run())
+        await latch.until_started(23)
+        worker.stop()
+        await asyncio.wait_for(running, DEADLINE_S)
+    wills = await asyncio.wait_for(hearing, DEADLINE_S)
+    told = {one.ref.id: one.outcome for will in wills for one in will.outcomes}
+    assert told == dict.fromkeys(refused, Complete(f'"{text}"'.encode())) | dict.fromkeys(locked, Complete())
+    assert len(wills) > 1  # none is longer than a line may be
+    assert all(beat.ttl_s > 0 for beat in store.beats)
+    writer.close()
