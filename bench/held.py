@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from bench.sides.feeding import OUTSTANDING_MAX
 from bench.turns import Turns
 
 TARGET = Target(least=0.9)
+LATE_TARGET = Target(most=5_000.0)
 DRAIN_S = 60.0
 
 
@@ -31,6 +33,8 @@ class Options:
     conditions: tuple[str, ...] = (CLEAN, pressure.HELD)
     peer_share: float = 0.3
     peer_runs: int = 1
+    late: int = 0
+    """Of our jobs, beside the others: enqueued in transactions that commit seconds later."""
     timeout_s: float = 900.0
 
 
@@ -41,6 +45,7 @@ class Bout:
     contender: Contender
     condition: str
     jobs: int
+    late: int = 0
 
     @property
     def name(self) -> str:
@@ -56,6 +61,8 @@ class Flowed:
     all_per_s: float
     last_per_s: float
     dead_rows: float
+    late_p99_ms: float | None
+    """From the commit of the late ones to their begin."""
     busy_before: float
 
 
@@ -65,19 +72,20 @@ def measure(server: Server, field: Field, options: Options) -> list[Figure]:
     for contender in field.contenders:
         is_ours = contender.name == OURS
         jobs = options.jobs if is_ours else max(1_000, int(options.jobs * options.peer_share * contender.share))
-        bouts = [Bout(contender, condition, jobs) for condition in options.conditions]
+        late = options.late if is_ours else 0
+        bouts = [Bout(contender, condition, jobs, late) for condition in options.conditions]
         count = options.runs if is_ours else options.peer_runs
         taken = turns.taken(bouts, count, server.patience, lambda bout, _: flow(server, bout, options.timeout_s))
         figures += [_figure(bout, taken.runs[bout.name], options) for bout in bouts if bout.name in taken.runs]
-        figures += _ratios(bouts, taken, options)
+        figures += _ratios(bouts, taken, options) + _late(bouts, taken, options)
         figures += report.not_run(options.bench, taken.failures)
     return figures + report.not_run(options.bench, field.absent)
 
 
 def flow(server: Server, bout: Bout, timeout_s: float) -> Flowed:
     """One run in a database of its own."""
-    contender, numbers = bout.contender, range(bout.jobs)
-    with server.database() as url, stamps.made(bout.jobs) as made:
+    contender, late = bout.contender, range(bout.jobs, bout.jobs + bout.late)
+    with server.database() as url, stamps.made(late.stop) as made:
         environment = contender.environment(url, stamps=made)
         contenders.install(contender, url)
         database.settle_down(url)
@@ -86,19 +94,28 @@ def flow(server: Server, bout: Bout, timeout_s: float) -> Flowed:
         log = server.folder / f"{contender.name}.log"
         producer = contender.side("flow", url, "--count", str(bout.jobs))
         with meanwhile, processes.running(contender.workers(url, 1), environment=environment, log=log) as groups:
-            with processes.running([producer], environment=environment, log=log) as producers:
-                producers[0].wait(timeout_s)
-            watching.until_begun(made, numbers, groups, contender.name, DRAIN_S)
+            producers = [producer, *([_late_side(url, late)] if late else [])]
+            with processes.running(producers, environment=environment, log=log) as running:
+                for one in running:
+                    one.wait(timeout_s)
+            watching.until_begun(made, range(late.stop), groups, contender.name, DRAIN_S)
             dead = database.dead_rows(url)
-        begun = made.begun()
+        begun = sorted(made.started[: bout.jobs].tolist())
+        waits = sorted(b - a for a, b in made.pairs(late.start, late.stop))
         tenth = max(2, bout.jobs // 10)
         return Flowed(
             first_per_s=_rate(begun[:tenth]),
             all_per_s=_rate(begun),
             last_per_s=_rate(begun[-tenth:]),
             dead_rows=dead,
+            late_p99_ms=waits[int(len(waits) * 0.99)] / 1e6 if waits else None,
             busy_before=busy,
         )
+
+
+def _late_side(url: str, numbers: range) -> list[str]:
+    options = ("--first", str(numbers.start), "--count", str(len(numbers)))
+    return [sys.executable, "-m", "bench.sides.late_side", url, *options]
 
 
 def _rate(begun: list[int]) -> float:
@@ -129,4 +146,13 @@ def _ratios(bouts: Sequence[Bout], taken: Turns[Flowed], options: Options) -> li
         own = taken.values(bout.name, lambda run: run.last_per_s)
         target = TARGET if bout.contender.name == OURS else None
         figures += report.ratio(options.bench, f"{bout.name} / {bouts[0].condition}, last tenth", own, calm, target)
+    return figures
+
+
+def _late(bouts: Sequence[Bout], taken: Turns[Flowed], options: Options) -> list[Figure]:
+    figures: list[Figure] = []
+    for bout in bouts:
+        if waits := taken.values(bout.name, lambda run: run.late_p99_ms):
+            name = f"{bout.name}, commit of a late job to its begin, p99"
+            figures.append(Figure(bench=options.bench, name=name, unit="ms", runs=waits, target=LATE_TARGET))
     return figures

@@ -74,7 +74,7 @@ class Kitchen:
     def presses(self) -> list[Figure]:
         """See `bench.held`: all conditions, and the peers that keep up at all."""
         field = self.field.only("pgqueuer", "graphile-worker", "bare loop")
-        options = held.Options("pressure", self.jobs or 1_000_000, self.runs, tuple(pressure.CONDITIONS))
+        options = held.Options("pressure", self.jobs or 1_000_000, self.runs, tuple(pressure.CONDITIONS), late=100)
         return held.measure(self.server, field, options)
 
     def keeps_on(self) -> list[Figure]:

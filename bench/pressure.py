@@ -13,6 +13,8 @@ import psycopg
 from bench import database
 
 READERS = 2
+SCAN_EVERY_S = 1.0
+"""Often enough to be felt, and rarely enough to leave the cores to the jobs."""
 STOP_S = 60.0
 
 Condition = Callable[[str, LiteralString], AbstractContextManager[None]]
@@ -34,7 +36,7 @@ def snapshot(url: str, scan: LiteralString) -> Iterator[None]:  # noqa: ARG001
 
 @contextlib.contextmanager
 def readers(url: str, scan: LiteralString) -> Iterator[None]:
-    """REPEATABLE READ transactions, each open as long as the block, that read the jobs again and again."""
+    """REPEATABLE READ transactions, each open as long as the block, that read the jobs once a second."""
     stop = threading.Event()
     threads = [threading.Thread(target=_read, args=(url, scan, stop), daemon=True) for _ in range(READERS)]
     for thread in threads:
@@ -69,5 +71,5 @@ def _read(url: str, scan: LiteralString, stop: threading.Event) -> None:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         while not stop.is_set():
             connection.execute(scan)
-            stop.wait(0.1)
+            stop.wait(SCAN_EVERY_S)
         connection.execute("ROLLBACK")
