@@ -88,6 +88,8 @@ class Pool:
         if not waiting:
             self._since = None
             if self.braked and now >= self._grow_at:
+                if self.allowed == 0:  # let the single one come, and be seen
+                    self._grow_at = now + JUDGE_S
                 self.allowed = min(self._max, max(1, self.allowed * 2))
                 if self.allowed == self._max:
                     self._pause_s = PAUSE_S

@@ -127,8 +127,7 @@ class Runner:
         free = settings.concurrency - self.slots_taken - self.slots_wanted
         apart = self._suspects.running + len(self._suspects.waiting)
         # However many run alone or wait for that, they leave no slot empty.
-        room = max(free, free + settings.prefetch_jobs - apart) - surplus
-        return self._pools.limit(room) if self._pools.braked else room
+        return self._pools.limit(max(free, free + settings.prefetch_jobs - apart) - surplus)
 
     @property
     def busy(self) -> bool:
@@ -242,8 +241,7 @@ class Runner:
         killed = self._attempts.kill(run)
         stack = "its process was killed" if killed else run.stack()
         outcome = self._finish(run, None, HandlerHung(f"{hung}\n{stack}"))
-        told["outcome"] = type(outcome).__name__.lower()
-        log.error("kill" if killed else "abandon", **told, stack=stack)
+        log.error("kill" if killed else "abandon", **told, outcome=type(outcome).__name__.lower(), stack=stack)
         if killed:
             return
         if run.job is not None and not run.job.done():
@@ -306,7 +304,9 @@ class Runner:
 
     def hand_back_queued(self) -> int:
         """Give back what waits for a thread or a process and will not get one soon, and tell how many."""
-        return self._interrupt_all(self._pools.look())
+        handed_back = self._interrupt_all(self._pools.look())
+        self._wake()  # perhaps more may be claimed by now
+        return handed_back
 
     def hand_back_running(self) -> int:
         """Tell all handlers to stop because their jobs are given back, and tell how many."""
