@@ -65,11 +65,14 @@ class Drained:
 def measure(server: Server, field: Field, options: Options) -> list[Figure]:
     """Let all take turns, for each number of processes."""
     figures: list[Figure] = []
+    warm: set[str] = set()
     for count in options.process_counts:
 
-        def run(contender: Contender, turn: int, count: int = count) -> Drained:
-            if turn == 0:  # warms the page cache and the interpreter's
-                drain(server, contender, options, processes_count=count, jobs=options.jobs // WARM_UP_SHARE)
+        def run(contender: Contender, _: int, count: int = count) -> Drained:
+            if contender.name not in warm:  # the page cache, and the interpreter's
+                warm.add(contender.name)
+                jobs = options.jobs // WARM_UP_SHARE
+                drain(server, contender, options, processes_count=count, jobs=jobs, is_patient=False)
             return drain(server, contender, options, processes_count=count, jobs=options.jobs)
 
         taken = turns.taken(field.contenders, options.runs, server.patience, run)
@@ -79,7 +82,15 @@ def measure(server: Server, field: Field, options: Options) -> list[Figure]:
     return figures
 
 
-def drain(server: Server, contender: Contender, options: Options, *, processes_count: int, jobs: int) -> Drained:
+def drain(
+    server: Server,
+    contender: Contender,
+    options: Options,
+    *,
+    processes_count: int,
+    jobs: int,
+    is_patient: bool = True,
+) -> Drained:
     """One run in a database of its own, of the contender's share of ``jobs``."""
     jobs = _share(contender, jobs)
     with server.database() as url, stamps.made(jobs) as made:
@@ -89,7 +100,7 @@ def drain(server: Server, contender: Contender, options: Options, *, processes_c
         fill_s: float | None = json.loads(processes.call(fill, environment=environment, timeout_s=FILL_S))
         fill_us = None if fill_s is None else fill_s / jobs * 1e6
         database.settle_down(url)
-        busy = server.patience.until_quiet()
+        busy = server.patience.until_quiet() if is_patient else 0.0
         log = server.folder / f"{contender.name}.log"
         commands = contender.workers(url, processes_count)
         with processes.running(commands, environment=environment, log=log) as groups:

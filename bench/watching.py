@@ -11,7 +11,7 @@ from bench.processes import Failed, Group
 from bench.stamps import Stamps
 
 AGAIN_MAX = 2
-PATIENCE_S = 480.0
+PATIENCE_S = 300.0
 
 
 class Run(Protocol):
