@@ -38,7 +38,8 @@ class WorkStore(Protocol):
         """Decide attempts. Each is written only if its job is still running under this fence.
 
         One locked or bad row never holds up the others: it answers ``busy``. Final outcomes move the job to history
-        and free its unique key; the others set ``run_at`` to the store's now plus the delay.
+        and free its unique key; the others set ``run_at`` to the store's now plus the delay. Why a job was put off
+        (`Snooze.reason`) is its record's ``reason`` until it is claimed again.
         """
         ...
 
@@ -124,7 +125,11 @@ class AdminStore(Protocol):
         ...
 
     async def diagnose(self) -> list[Finding]:
-        """Look for what will hurt, or hurts already, and say what to do. Reads only; each look has a deadline."""
+        """Look for what will hurt, or hurts already, and say what to do. Reads only; each look has a deadline.
+
+        Every store has findings ``unserved_queues`` (due jobs that no live worker takes), ``pauses`` (bad when jobs
+        wait there) and ``unknown_kinds`` (jobs that were put off because a worker has no task of their kind).
+        """
         ...
 
     async def ping(self) -> None:
