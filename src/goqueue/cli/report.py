@@ -7,6 +7,7 @@ from typing import Final
 
 from goqueue.model.errors import (
     AccessError,
+    CannotStart,
     ConfigurationError,
     GoQueueError,
     InvalidInput,
@@ -32,6 +33,8 @@ def exit_code(error: GoQueueError) -> int:
             return NOT_ALLOWED
         case StoreUnavailable():
             return UNREACHABLE
+        case CannotStart():
+            return FAILED  # an application that cannot be imported, most often
         case InvalidInput() | ConfigurationError():
             return USAGE
         case _:

@@ -18,7 +18,7 @@ from goqueue.engine.burials import Burials
 from goqueue.engine.child import EXIT_MISCONFIGURED
 from goqueue.engine.ending import end
 from goqueue.engine.worker_process import WorkerProcess
-from goqueue.model.errors import ConfigurationError
+from goqueue.model.errors import CannotStart
 from goqueue.model.job import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Supervisor:
     async def run(self) -> None:
         """Keep the processes running until `stop`, and return when the last has ended and is buried.
 
-        Raises `ConfigurationError` if one says that starting it again would not help.
+        Raises `CannotStart` if one says that starting it again would not help.
         """
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.processes)]
         try:
@@ -170,7 +170,7 @@ class Supervisor:
     async def _pause(self, number: int, code: int, lived_s: float, backoff: Backoff) -> None:
         """Wait as long as one must before it is started again: the longer the more often it has failed."""
         if code == EXIT_MISCONFIGURED:
-            raise ConfigurationError("a worker process cannot start; what it wrote above says why")
+            raise CannotStart("a worker process cannot start; what it wrote above says why")
         if self._stopping.is_set():
             return
         if lived_s > STABLE_S:

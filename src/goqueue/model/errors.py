@@ -1,7 +1,7 @@
 """Every error that a user can meet, as one tree.
 
     GoQueueError
-    ├── ConfigurationError          NotConfigured · InvalidSetting
+    ├── ConfigurationError          NotConfigured · InvalidSetting · CannotStart
     ├── InvalidInput                InvalidJob · InvalidArguments · InvalidQuery · IdempotencyMismatch
     ├── DefinitionError             DuplicateTask · UnknownTask
     ├── NotFound                    JobNotFound
@@ -54,6 +54,12 @@ class InvalidSetting(ConfigurationError):
     """A setting is unknown, of the wrong type or out of its bounds."""
 
     code = "invalid_setting"
+
+
+class CannotStart(ConfigurationError):
+    """A worker process cannot start, however often it is tried: its application or its settings must be mended."""
+
+    code = "cannot_start"
 
 
 class DefinitionError(GoQueueError):
