@@ -371,5 +371,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.runner.run(do())
         except BaseException as error:
             self.failed = True
-            self.failures.append(error)
+            # What was noticed inside a worker, which goes on as after a bug, is the cause; what ended the step follows.
+            broken = self.fleet.laws.broken
+            self.failures.append(AssertionError("\n".join([*broken, str(error)])) if broken else error)
             raise
