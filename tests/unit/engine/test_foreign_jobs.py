@@ -15,7 +15,7 @@ from goqueue.model.outcome import Retry
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context
 from goqueue.tasks.retry import RetryPolicy
-from tests.unit.engine.faults import FaultyStore, quick
+from tests.unit.engine.faults import DEADLINE_S, FaultyStore, quick
 
 
 class Journal(NullJournal):
@@ -54,7 +54,8 @@ async def test_the_timeout_of_the_task_is_that_of_a_job_without_one(
 
     journal = Journal()
     ids = await store.enqueue(NewJob(kind=kind, max_attempts=1))
-    await Worker(app, store, quick(), journal=journal).run_until_idle()
+    async with asyncio.timeout(DEADLINE_S):
+        await Worker(app, store, quick(), journal=journal).run_until_idle()
     [job] = await store.jobs(ids)
     assert (job.errors[0].type, job.errors[0].message) == (
         "TimeoutError",
