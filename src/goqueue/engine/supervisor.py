@@ -66,6 +66,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._now = False
         self._living: set[WorkerProcess] = set()
+        self._worked = False
         self._burials = Burials(get)
 
     @property
@@ -83,7 +84,8 @@ class Supervisor:
     async def run(self) -> None:
         """Keep the processes running until `stop`, and return when the last has ended and is buried.
 
-        Raises `CannotStart` if one says that starting it again would not help.
+        Raises `CannotStart` if one says that starting it again would not help, and none has worked so far. Later such
+        a thing comes and goes (a password that is being changed, a deployment half done), and ends nothing.
         """
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.processes)]
         try:
@@ -163,13 +165,15 @@ class Supervisor:
             code = await process.run()
         finally:
             self._living.discard(process)
+            self._worked = self._worked or process.up.is_set()
         if (burial := process.burial(self._settle)) is not None:
             self._burials.begin(burial)
         return code
 
     async def _pause(self, number: int, code: int, lived_s: float, backoff: Backoff) -> None:
         """Wait as long as one must before it is started again: the longer the more often it has failed."""
-        if code == EXIT_MISCONFIGURED:
+        self._worked = self._worked or any(one.up.is_set() for one in self._living)
+        if code == EXIT_MISCONFIGURED and not self._worked:
             raise CannotStart("a worker process cannot start; what it wrote above says why")
         if self._stopping.is_set():
             return

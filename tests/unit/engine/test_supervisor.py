@@ -172,6 +172,15 @@ async def test_a_worker_that_is_not_configured_is_not_started_again(
     assert "there is no store" in capfd.readouterr().err
 
 
+async def test_a_wrong_configuration_ends_nothing_once_a_worker_has_worked(tmp_path: Path) -> None:
+    """A password is changed, a deployment is half done: it comes and goes, and whoever still works goes on."""
+    async with staged(tmp_path, quick(), job="only_one") as (stage, supervisor, running):
+        await stage.until(lambda: any(one.up.is_set() for one in supervisor._living))
+        os.kill(supervisor.pids[0], signal.SIGKILL)
+        await stage.until(lambda: supervisor.restarts >= 3 or running.done())
+        assert not running.done()
+
+
 async def test_a_stop_before_the_start_ends_at_once(tmp_path: Path) -> None:
     supervisor = Supervisor(TARGET, "", quick(), extend=Stage(tmp_path).extend, settle=Stage(tmp_path).settle)
     supervisor.stop()
