@@ -7,6 +7,7 @@ jobs that its own client submits in bulk at the same time. The jobs that are mea
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -80,8 +81,13 @@ def measure(server: Server, field: Field, options: Options) -> list[Figure]:
         )
         figures += [_capacity(one, loaded.runs[one.name], options) for one in real if one.name in loaded.runs]
         for level in options.levels:
-            runs = {name: [run.levels[level] for run in runs] for name, runs in loaded.runs.items()}
-            figures += _level(field, Turns(runs), options, f"{level:.0%}")
+            all_runs = {name: [run.levels.get(level) for run in runs] for name, runs in loaded.runs.items()}
+            runs = {name: [run for run in found if run is not None] for name, found in all_runs.items()}
+            figures += _level(
+                field, Turns({name: found for name, found in runs.items() if found}), options, f"{level:.0%}"
+            )
+            behind = {f"{name}, {level:.0%}": "it fell behind at less" for name, found in runs.items() if not found}
+            figures += report.not_run("pickup", behind)
         idle.failures.update(loaded.failures)
     return figures + report.not_run("pickup", {**field.absent, **idle.failures})
 
@@ -95,7 +101,10 @@ def pick_up(server: Server, contender: Contender, jobs: int, seed: int) -> Picke
 
 
 def under_load(server: Server, contender: Contender, options: Options, turn: int) -> Loaded:
-    """Find the capacity, then pick up at each level, all with one worker on one database."""
+    """Find the capacity, then pick up at each level, all with one worker on one database.
+
+    The levels end where the load was so much that what it left is not worked off in `LAST_JOB_S`.
+    """
     flow = max(1_000, int(options.flow * contender.share))
     each = options.jobs + WARM_UP
     # As many as the load can have sent before the last of its measured jobs, at most.
@@ -118,8 +127,12 @@ def under_load(server: Server, contender: Contender, options: Options, turn: int
                 trickle(contender, url, made, groups, numbers, options.seed + turn)
                 paced[0].require_alive()
             sent = [instant for instant in made.sent[load.start : load.stop].tolist() if instant]
-            watching.until_begun(made, load[: len(sent)], groups, contender.name, LAST_JOB_S)
             levels[level] = picked(made, numbers, busy, sent, capacity * level)
+            try:
+                watching.until_begun(made, load[: len(sent)], groups, contender.name, LAST_JOB_S)
+            except Failed as error:
+                print(f"bench: at {level:.0%} {error}", file=sys.stderr, flush=True)
+                break
     return Loaded(capacity, levels, busy)
 
 
