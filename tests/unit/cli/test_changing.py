@@ -84,7 +84,7 @@ def test_the_list_of_dead_letters_says_why(desk: Desk) -> None:
     "width, dead, all_states",
     [
         (80, "id kind when error", "id state kind when reason"),
-        (120, "id kind when queue reason error", "id state kind when queue error"),
+        (124, "id kind when queue reason error", "id state kind when reason error"),
         (
             170,
             "id kind when queue tries reason error ran created",
@@ -102,7 +102,7 @@ def test_the_table_fits_and_leaves_out_what_matters_least(
     assert max(map(len, lines)) <= width
     assert lines[0].split() == dead.split()
     assert lines[2].startswith(f"{id}  a_rather_lo")
-    assert " now " in lines[2]
+    assert re.search(r" now | s ago ", lines[2])
     assert "ValueError" in lines[2]
     lines = desk("jobs", "list").splitlines()
     assert max(map(len, lines)) <= width
