@@ -18,7 +18,7 @@ from goqueue.store.postgres._sync.jobs import PostgresJobs
 from goqueue.store.postgres.attempts import Attempts
 
 SETTINGS = StoreSettings(connect_timeout_s=1.0)
-SECRET = "s3cret/0f:m1ne"
+SECRET = "s3cret/qu1et:m1ne"
 
 Ask = Callable[[PostgresStore], Awaitable[object]]
 WAYS: dict[str, Ask] = {
