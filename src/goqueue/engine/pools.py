@@ -13,18 +13,22 @@ if TYPE_CHECKING:
 
     from goqueue.engine.running import Running
 
-PAUSE_S: Final = 1.0
-"""When nothing at all may wait, one claim tries after this whether that is still so. Doubles up to `PAUSE_MAX_S`."""
-PAUSE_MAX_S: Final = 15.0
+BRAKE_S: Final = 1.25
+"""After some were given back nothing is claimed for a slot that is not free for so long: with the usual ``poll_s`` each
+other worker looks once in this time, woken or not. A claim of our own would only bring them here again."""
+HOLD_MAX_S: Final = 15.0
+"""Longest time between two such tries."""
+CALM_S: Final = 5.0
+"""When nothing has waited for so long, the tries start anew."""
 
 
 class Pool:
     """Slots for attempts that need a thread or a process, besides the slot in the worker that each attempt has.
 
     What waits here is claimed and cannot start, and others could run it. So `look` gives back what the pace of the pool
-    will not start soon, and less may be claimed ahead from then on. Claims cannot choose by the kind of handler, and
-    where nobody else works the same jobs come back: once nothing may wait any more, single claims after ever longer
-    pauses try whether that is still so. While nothing waits, the allowance doubles with each look.
+    will not start soon, and for a moment little is claimed, so that others can take it. Claims cannot choose by the
+    kind of handler: a brake on them is one on all the jobs that need no slot of this pool. So it is short, and where
+    nobody else takes the jobs, and they come back, they are held for an ever longer time before the next try.
     """
 
     def __init__(self, slots: int, *, ahead_max: int, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -37,8 +41,8 @@ class Pool:
         self._now_s = now_s
         self._since: tuple[float, int] | None = None
         """Since when some have been waiting, and how many had been started then."""
-        self._pause_s = PAUSE_S
-        self._grow_at = 0.0
+        self._hold_s = JUDGE_S
+        self._brake_until = self._try_at = 0.0
 
     # -- slots ------------------------------------------------------------------------------------
 
@@ -85,14 +89,12 @@ class Pool:
     def look(self) -> list[Running]:
         """Look, a few times a second, and return those that should be given back: the last ones."""
         now, waiting = self._now_s(), len(self.waiting)
+        if self.braked and now >= self._brake_until:
+            self.allowed = self._max
         if not waiting:
             self._since = None
-            if self.braked and now >= self._grow_at:
-                if self.allowed == 0:  # let the single one come, and be seen
-                    self._grow_at = now + JUDGE_S
-                self.allowed = min(self._max, max(1, self.allowed * 2))
-                if self.allowed == self._max:
-                    self._pause_s = PAUSE_S
+            if now - self._brake_until >= CALM_S:
+                self._hold_s, self._try_at = JUDGE_S, 0.0
             return []
         self._since = self._since or (now, self._started)
         since, started_then = self._since
@@ -100,13 +102,12 @@ class Pool:
             return []
         soon = int((self._started - started_then) / (now - since) * AIM_S)
         self._since = (now, self._started)
-        if waiting <= 2 * soon:  # the pace changes, and each one that is given back costs a trip
+        if now < self._try_at or waiting <= 2 * soon:  # the pace changes, and each one that is given back costs a trip
             return []
-        # If they are most of what may be claimed ahead, the queue is full of them; else they are a few among others.
-        self.allowed = soon if 2 * waiting >= self.allowed else max(soon, self.allowed // 2)
-        if self.allowed == 0:
-            self._grow_at = now + self._pause_s
-            self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
+        self.allowed = min(soon, self._max)
+        self._brake_until = now + BRAKE_S
+        self._try_at = self._brake_until + self._hold_s
+        self._hold_s = min(self._hold_s * 2, HOLD_MAX_S)
         return list(self.waiting)[soon:]
 
 
