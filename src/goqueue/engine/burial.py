@@ -150,10 +150,10 @@ class Burial:
             try:
                 answers = await self._settle(outcomes)
             except Exception as error:
-                if isinstance(error, InvalidInput) or not isinstance(error, GoQueueError | TimeoutError):
-                    for one in piece:  # perhaps one of these cannot be stored: the others must not wait for it for ever
-                        self._will.pop((one.ref.id, one.fence), None)
-                raise
+                if not isinstance(error, InvalidInput) and isinstance(error, GoQueueError | TimeoutError):
+                    raise
+                decided += await self._settle_apart(piece, error)
+                continue
             for one, settlement, answer in zip(piece, outcomes, answers, strict=True):
                 key = (one.ref.id, one.fence)
                 if answer is Answer.BUSY:
@@ -163,6 +163,17 @@ class Burial:
                 if answer is not Answer.LOST:
                     self._count(key, settlement.outcome)
         return decided
+
+    async def _settle_apart(self, piece: Sequence[Held], error: Exception) -> int:
+        """Settle each alone: one of these cannot be stored, and the others must neither wait for it nor be changed."""
+        if len(piece) > 1:
+            return sum([await self._settle_some([one]) for one in piece])
+        (one,) = piece
+        key = (one.ref.id, one.fence)
+        log.error("settle", answer="refused", job_id=one.ref.id, fence=one.fence, error=repr(error))
+        if self._will.pop(key, None) is None:  # nor without its will: the sweep has it
+            self._busy[key] = (one, BUSY_TRIES_MAX)
+        return 0
 
     def _count(self, key: Key, outcome: Outcome) -> None:
         if outcome is self._crash:

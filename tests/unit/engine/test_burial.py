@@ -231,6 +231,33 @@ async def test_a_will_that_cannot_be_stored_holds_up_nobody(monkeypatch: pytest.
     assert [type(store.outcomes[key][0]) for key in (bad, other)] == [Crash, Release]
 
 
+async def test_a_will_that_cannot_be_stored_costs_no_other_job_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goqueue.engine.backoff.Backoff.next_s", lambda _: 0.001)
+    store = Cemetery(20)
+    bad, *others = store.running
+    store.unstorable = {bad}
+    will: dict[Key, Outcome] = dict.fromkeys(store.running, Complete(b"7"))
+    await asyncio.wait_for(store.burial(will=will).perform(), DEADLINE_S)
+    assert [store.outcomes[key] for key in others] == [[Complete(b"7")]] * 19
+    assert isinstance(store.outcomes[bad][0], Release)
+
+
+async def test_a_job_for_which_nothing_can_be_stored_is_left_to_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goqueue.engine.backoff.Backoff.next_s", lambda _: 0.001)
+    store = Cemetery(20)
+    bad = next(iter(store.running))
+
+    async def settle(outcomes: Sequence[Settlement]) -> list[Answer]:
+        if bad in {(one.ref.id, one.fence) for one in outcomes}:
+            raise TypeError("a bug")
+        return [store.decide((one.ref.id, one.fence), one.outcome) for one in outcomes]
+
+    monkeypatch.setattr(store, "settle", settle)
+    await asyncio.wait_for(store.burial(*store.running).perform(), DEADLINE_S)
+    assert list(store.running) == [bad]
+    assert store.beats[-1].ttl_s == 0.0  # its lease does not go on for ever
+
+
 # -- beside the living ----------------------------------------------------------------------------
 
 
