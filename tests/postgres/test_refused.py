@@ -122,11 +122,13 @@ async def test_a_server_that_is_silent_is_unavailable_and_named() -> None:
         "postgresql://me:a {}@h/x",
     ],
 )
-async def test_a_url_that_cannot_be_read_is_not_shown(scheme: str) -> None:
+async def test_a_url_that_cannot_be_read_is_not_shown(scheme: str, caplog: pytest.LogCaptureFixture) -> None:
     for ask in (WAYS["schema"], WAYS["open"]):
         error = await refused(scheme.format(SECRET), ask)
         assert isinstance(error, ConfigurationError)
         assert "the URL of the database cannot be read" in str(error)
+    # Nor in the log: the pool would tell there what the driver says.
+    assert not [one for one in caplog.records if "s3cret" in one.getMessage()]
 
 
 async def test_what_has_worked_before_is_waited_for(database_url: str, stranger: str) -> None:

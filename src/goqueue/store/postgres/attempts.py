@@ -51,6 +51,17 @@ class Attempts:
         self._failed: BaseException | None = None
         self._failed_s = 0.0
 
+    def check(self) -> None:
+        """Raise `ConfigurationError` for a URL with which no attempt can be made.
+
+        The pool would make some, again and again, and log what the driver says: it quotes parts of a password.
+        """
+        values = _parsed(self._url)
+        if isinstance(values, psycopg.ProgrammingError):
+            raise _unreadable(values)
+        if not _has_ports(values):
+            raise _unreadable(None)
+
     def made(self) -> None:
         """Note a connection that was made."""
         self._ever = True
@@ -72,11 +83,7 @@ class Attempts:
         """
         values = _values(self._url)
         if values is None:
-            detail = _before_values(str(error)) if isinstance(error, psycopg.ProgrammingError) else "host, port"
-            return self._error(
-                f"the URL of the database cannot be read ({detail} …): "
-                "write postgresql://user:password@host:port/database, with %XX for special characters"
-            )
+            return _unreadable(error)
         if not isinstance(error, psycopg.OperationalError) or is_statement_pooling(error):
             return translate(error)
         text = str(error)
@@ -108,18 +115,36 @@ def _before_values(text: str) -> str:
     return text.split('"', 1)[0].strip().rstrip(":")
 
 
+def _unreadable(error: BaseException | None) -> ConfigurationError:
+    detail = _before_values(str(error)) if isinstance(error, psycopg.ProgrammingError) else "host, port"
+    return ConfigurationError(
+        f"the URL of the database cannot be read ({detail} …): "
+        "write postgresql://user:password@host:port/database, with %XX for special characters"
+    )
+
+
+def _parsed(url: str) -> dict[str, str] | psycopg.ProgrammingError:
+    """Read a URL as the driver does, environment included, or return why that cannot be done."""
+    values = {option.keyword.decode(): (option.val or b"").decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    try:
+        return values | {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    except psycopg.ProgrammingError as error:
+        return error
+
+
+def _has_ports(values: dict[str, str]) -> bool:
+    return all(port.strip().isdigit() or not port.strip() for port in values.get("port", "").split(","))
+
+
 def _values(url: str) -> dict[str, str] | None:
-    """Read a URL as the driver does, environment included. None if it cannot be meant so.
+    """Read a URL. None if it cannot be meant so.
 
     Of a password that should have been quoted, parts are taken for a port or a database: they must not be shown.
     """
-    values = {option.keyword.decode(): (option.val or b"").decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    try:
-        values |= {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    except psycopg.ProgrammingError:
+    values = _parsed(url)
+    if isinstance(values, psycopg.ProgrammingError) or "@" in values.get("dbname", "") or not _has_ports(values):
         return None
-    ports = values.get("port", "").split(",")
-    return None if "@" in values.get("dbname", "") or not all(port.isdigit() or not port for port in ports) else values
+    return values
 
 
 def _where(values: dict[str, str]) -> str:

@@ -154,9 +154,13 @@ class AsyncDatabase:
         return sum(not connection.closed for connection in list(self._beside))
 
     async def open(self) -> None:
-        """Open the pool; connections are made when needed. Idempotent."""
+        """Open the pool; connections are made when needed. Idempotent.
+
+        Raises `ConfigurationError` for a URL with which none can be made.
+        """
         if self._pool is not None:
             return
+        self._attempts.check()
         deadline_s = self._settings.statement_timeout_s
 
         async def configure(connection: AsyncDeadlineConnection) -> None:
