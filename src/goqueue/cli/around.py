@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from goqueue.model.errors import GoQueueError
@@ -25,7 +24,7 @@ async def around(doors: Doors, url: str, record: JobRecord) -> str:
         if record.state is JobState.RUNNING:
             return who_runs(record, workers)
         paused = record.queue in await store.paused(record.tenant)
-        return why_it_waits(record, workers, paused=paused, now=datetime.now(UTC))
+        return why_it_waits(record, workers, paused=paused)
     except GoQueueError:
         return ""  # what is known of the job itself is worth showing without it
     finally:
@@ -37,17 +36,17 @@ def who_runs(record: JobRecord, workers: list[WorkerRecord]) -> str:
     from goqueue.cli.output import ago
 
     one = next((worker for worker in workers if worker.id == record.worker_id), None)
-    if one is None:
+    if one is None or one.left_s <= 0:
         return f"{record.worker_id} (gone: the next sweep takes its jobs away)"
     name = f"{one.name} " if one.name and one.name != one.host else ""
     return f"{name}on {one.host or 'an unknown host'}, pid {one.pid}, last heard of {ago(one.beat_at)}  ({one.id})"
 
 
-def why_it_waits(record: JobRecord, workers: list[WorkerRecord], *, paused: bool, now: datetime) -> str:
+def why_it_waits(record: JobRecord, workers: list[WorkerRecord], *, paused: bool) -> str:
     """Say why nobody takes a job that is due; "" if workers are there for it, and it is only not its turn yet."""
     if paused:
         return f"its queue {record.queue} is paused"
-    alive = [worker for worker in workers if worker.expires_at > now]
+    alive = [worker for worker in workers if worker.left_s > 0 and not worker.draining]
     there = [worker for worker in alive if record.queue in worker.queues]
     if not there:
         return f"no worker takes from queue {record.queue}"

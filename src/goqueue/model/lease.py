@@ -142,3 +142,5 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     beat_at: datetime
     expires_at: datetime
+    left_s: float = 0.0
+    """Until then, by the store's clock. Not positive: it is dead, or has taken its leave."""

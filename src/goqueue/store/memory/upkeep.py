@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
+import msgspec
+
 from goqueue.model import limits
 from goqueue.model.admin import Duty, Record, Swept, Term
 from goqueue.model.job import ErrorInfo
@@ -150,7 +152,12 @@ def write(memory: Memory, name: str, value: bytes, version: int, ttl_s: float | 
 
 def workers(memory: Memory, tenant: str) -> list[WorkerRecord]:
     """List workers, newest first."""
-    mine = [worker for (owner, _), worker in memory.workers.items() if owner == tenant]
+    now = memory.now()
+    mine = [
+        msgspec.structs.replace(worker, left_s=(worker.expires_at - now).total_seconds())
+        for (owner, _), worker in memory.workers.items()
+        if owner == tenant
+    ]
     return sorted(mine, key=lambda worker: (worker.started_at, worker.id), reverse=True)[:WORKERS_MAX]
 
 

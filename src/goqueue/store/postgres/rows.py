@@ -65,7 +65,7 @@ def worker_record(row: tuple[Any, ...]) -> WorkerRecord:
     """Read a row of ``queries/workers.sql``."""
     (
         id, name, host, pid, version, queues, kinds, concurrency, running, idle, draining,
-        started_at, beat_at, expires_at,
+        started_at, beat_at, expires_at, left_s,
     ) = row  # fmt: skip
     return WorkerRecord(
         id=id,
@@ -82,6 +82,7 @@ def worker_record(row: tuple[Any, ...]) -> WorkerRecord:
         started_at=utc(started_at),
         beat_at=utc(beat_at),
         expires_at=utc(expires_at),
+        left_s=left_s,
     )
 
 

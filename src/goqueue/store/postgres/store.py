@@ -284,7 +284,7 @@ class PostgresStore(AsyncPostgresJobs):
 
     async def workers(self, tenant: str) -> list[WorkerRecord]:
         """List workers."""
-        return await self._database.run(admin.workers(tenant))
+        return await self._database.run(admin.workers(tenant, self._now()))
 
     async def pause(self, tenant: str, queue: str, paused: bool) -> None:
         """Pause or resume a queue: exact once answered."""

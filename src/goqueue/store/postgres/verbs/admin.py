@@ -87,9 +87,9 @@ def write(
     return Record(name, value, rows[0][0]) if rows else None
 
 
-def workers(tenant: str) -> Plan[list[WorkerRecord]]:
+def workers(tenant: str, now: datetime | None = None) -> Plan[list[WorkerRecord]]:
     """List workers."""
-    rows = yield Statement("workers", (tenant, 1_000))
+    rows = yield Statement("workers", (tenant, 1_000, now))
     return [worker_record(row) for row in rows]
 
 
