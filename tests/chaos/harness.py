@@ -160,9 +160,10 @@ class Chaos:
     @contextlib.contextmanager
     def stopped(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
         """SIGSTOP, and at the end of the block SIGCONT."""
-        for one in processes:
-            one.suspend()
         try:
+            for one in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):  # a child may end at any time
+                    one.suspend()
             yield
         finally:
             for one in processes:

@@ -205,12 +205,19 @@ def test_32_a_crash_between_return_and_settle(chaos: Chaos) -> None:
     Completing in the user's own transaction, which makes the effect exactly once, does not exist yet.
     """
     fleet = chaos.worker()
-    ids = [chaos.enqueue_one("token") for _ in range(chaos.pick(1, 10))]
+    twice: list[str] = []
+    ids: list[str] = []
+    while len(twice) < chaos.pick(1, 5):
+        assert len(ids) < 50, "no crash came before the settle"
+        ids.append(chaos.enqueue_one("token"))
+        chaos.wait(lambda: chaos.is_final(ids[-1]), "it has run again")
+        # Now and then the outcome is on its way before the handler's process is killed.
+        if len(chaos.ledger.find("effect", id=ids[-1])) > 1:
+            twice.append(ids[-1])
     chaos.settle()
     assert fleet.stop() == 0, fleet.output
     for id in ids:
         effects = chaos.ledger.find("effect", id=id)
-        assert len(effects) >= 2, "the crash came before the effect"
         assert len({entry.fields["what"] for entry in effects}) == 1
         ends = chaos.ledger.find("end", id=id, outcome="returned")
         assert len(ends) == len(effects), "the crash came before the return"

@@ -133,11 +133,13 @@ class Bench:
 
     def close(self) -> None:
         for process in self._started:
-            process.close()
+            process.popen.kill()
         left = self.left()
         for straggler in left:
             straggler.kill()
         psutil.wait_procs(left, timeout=DEADLINE_S)
+        for process in self._started:  # whoever holds their output has gone
+            process.close()
 
 
 @contextmanager

@@ -296,7 +296,7 @@ async def token(ctx: Context[None]) -> Result:
     with attempt(ctx) as run:
         run.effect(ctx.idempotency_token)
         if ctx.attempt == 1:
-            # After the handler has returned, before the loop's next turn can send its outcome.
+            # After the handler has returned, in the loop's next turn: nearly always before its outcome is sent.
             asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
         return run.mark
 
