@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
+from bench.sides.pooled import Pooled
+
 DDL = """
 CREATE TABLE bare_job (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -33,19 +35,13 @@ RETURNING id, kind, args, attempt, max_attempts, priority, run_at, created_at
 CHANNEL = "bare_job"
 
 
-async def install(url: str) -> None:
-    """Make the table."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(DDL)
-    finally:
-        await connection.close()
+class BareTable(Pooled):
+    """What both do as a `bench.sides.verbs.Side`, but enqueue."""
 
-
-async def keep(connection: object) -> None:
-    """Give a connection back to its pool as it is: asyncpg's own reset costs a trip."""
-
-
-async def pool(url: str, callers: int) -> asyncpg.Pool:
-    """A pool of one connection a caller."""
-    return await asyncpg.create_pool(url, min_size=callers, max_size=callers, reset=keep)
+    async def install(self, url: str) -> None:
+        """Make the table."""
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(DDL)
+        finally:
+            await connection.close()

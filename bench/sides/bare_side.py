@@ -24,34 +24,16 @@ RUNNING_MAX = 1_000
 POLL_S = 1.0
 
 
-class BareSide:
+class BareSide(bare.BareTable):
     """See `bench.sides.verbs.Side`."""
-
-    def __init__(self) -> None:
-        self._pool: asyncpg.Pool | None = None
-
-    async def install(self, url: str) -> None:
-        """Make the table."""
-        await bare.install(url)
-
-    async def open(self, url: str, callers: int) -> None:
-        """Connect."""
-        self._pool = await bare.pool(url, callers)
 
     async def enqueue_one(self, i: int) -> None:
         """One job, one statement, which also wakes the worker."""
-        assert self._pool is not None
-        await self._pool.fetchval(ONE, _encoded(i))
+        await self.pool.fetchval(ONE, _encoded(i))
 
     async def enqueue_many(self, numbers: range) -> None:
         """One statement for all."""
-        assert self._pool is not None
-        await self._pool.fetch(MANY, [_encoded(i) for i in numbers])
-
-    async def close(self) -> None:
-        """Disconnect."""
-        if self._pool is not None:
-            await self._pool.close()
+        await self.pool.fetch(MANY, [_encoded(i) for i in numbers])
 
 
 _encode = msgspec.json.Encoder().encode

@@ -6,9 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-import asyncpg
-
-from bench.sides import bare, verbs
+from bench.sides import verbs
+from bench.sides.pooled import Pooled
 
 ADD_ONE = "SELECT id FROM graphile_worker.add_job('noop', $1::json)"
 ADD_MANY = """
@@ -19,35 +18,21 @@ SELECT id FROM graphile_worker.add_jobs(ARRAY(
 INSTALL_S = 60.0
 
 
-class GraphileSide:
+class GraphileSide(Pooled):
     """See `bench.sides.verbs.Side`."""
-
-    def __init__(self) -> None:
-        self._pool: asyncpg.Pool | None = None
 
     async def install(self, url: str) -> None:
         """Run its migrations."""
         script = Path(os.environ["GRAPHILE_FOLDER"]) / "graphile.mjs"
         subprocess.run(["node", script, "migrate", url], check=True, stdout=subprocess.DEVNULL, timeout=INSTALL_S)  # noqa: ASYNC221  nothing else runs
 
-    async def open(self, url: str, callers: int) -> None:
-        """Connect, and keep connections as they are between calls."""
-        self._pool = await bare.pool(url, callers)
-
     async def enqueue_one(self, i: int) -> None:
         """One job, one call."""
-        assert self._pool is not None
-        await self._pool.fetchval(ADD_ONE, verbs.text_of(i))
+        await self.pool.fetchval(ADD_ONE, verbs.text_of(i))
 
     async def enqueue_many(self, numbers: range) -> None:
         """One call for all."""
-        assert self._pool is not None
-        await self._pool.fetch(ADD_MANY, [verbs.text_of(i) for i in numbers])
-
-    async def close(self) -> None:
-        """Disconnect."""
-        if self._pool is not None:
-            await self._pool.close()
+        await self.pool.fetch(ADD_MANY, [verbs.text_of(i) for i in numbers])
 
 
 if __name__ == "__main__":

@@ -14,35 +14,17 @@ ONE = "INSERT INTO bare_job (kind, args) VALUES ('noop', $1) RETURNING id"
 PAUSE_S = 0.001
 
 
-class RawSide:
+class RawSide(bare.BareTable):
     """See `bench.sides.verbs.Side`."""
-
-    def __init__(self) -> None:
-        self._pool: asyncpg.Pool | None = None
-
-    async def install(self, url: str) -> None:
-        """Make the table."""
-        await bare.install(url)
-
-    async def open(self, url: str, callers: int) -> None:
-        """Connect."""
-        self._pool = await bare.pool(url, callers)
 
     async def enqueue_one(self, i: int) -> None:
         """One job, one statement, nobody is woken."""
-        assert self._pool is not None
-        await self._pool.fetchval(ONE, verbs.text_of(i))
+        await self.pool.fetchval(ONE, verbs.text_of(i))
 
     async def enqueue_many(self, numbers: range) -> None:
         """One COPY for all."""
-        assert self._pool is not None
         records = [("noop", verbs.text_of(i)) for i in numbers]
-        await self._pool.copy_records_to_table("bare_job", records=records, columns=["kind", "args"])
-
-    async def close(self) -> None:
-        """Disconnect."""
-        if self._pool is not None:
-            await self._pool.close()
+        await self.pool.copy_records_to_table("bare_job", records=records, columns=["kind", "args"])
 
 
 async def work(url: str, batch: int) -> None:
