@@ -5,14 +5,7 @@
 -- lane is looked at around now.
 -- Indexes: job_ready (a skip scan finds queues and lanes).
 WITH RECURSIVE clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
-name AS (
-    (SELECT j.tenant, j.queue FROM goqueue.job AS j WHERE j.state = 0 ORDER BY j.tenant, j.queue LIMIT 1)
-    UNION ALL
-    SELECT n.tenant, n.queue FROM name CROSS JOIN LATERAL (
-        SELECT j.tenant, j.queue FROM goqueue.job AS j
-        WHERE j.state = 0 AND (j.tenant, j.queue) > (name.tenant, name.queue)
-        ORDER BY j.tenant, j.queue LIMIT 1) AS n
-),
+/*waiting_queues*/
 sample AS MATERIALIZED (
     SELECT q.tenant, q.queue, s.kind, s.reason
     FROM (SELECT name.tenant, name.queue FROM name LIMIT $3::int4) AS q

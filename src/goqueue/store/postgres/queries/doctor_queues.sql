@@ -4,14 +4,7 @@
 -- those in the lanes looked at), seconds since the first of them was.
 -- Indexes: job_ready (a skip scan finds queues and lanes), queue_pause_pkey.
 WITH RECURSIVE clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now),
-name AS (
-    (SELECT j.tenant, j.queue FROM goqueue.job AS j WHERE j.state = 0 ORDER BY j.tenant, j.queue LIMIT 1)
-    UNION ALL
-    SELECT n.tenant, n.queue FROM name CROSS JOIN LATERAL (
-        SELECT j.tenant, j.queue FROM goqueue.job AS j
-        WHERE j.state = 0 AND (j.tenant, j.queue) > (name.tenant, name.queue)
-        ORDER BY j.tenant, j.queue LIMIT 1) AS n
-),
+/*waiting_queues*/
 seen AS MATERIALIZED (
     SELECT q.tenant, q.queue, p.paused_at, w.served
     FROM (
