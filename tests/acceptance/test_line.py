@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -140,6 +141,18 @@ def test_a_graceful_stop_under_load_loses_nothing_and_repeats_nothing(line: Line
     assert worker.stop() == 0, worker.output
     assert sorted(words[1] for words in line.effects()) == sorted(ids)
     assert {words[2] for words in line.effects()} == {"1"}, "handing back costs no attempt"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_a_worker_starts_is_heard(line: Line, number: int) -> None:
+    """Whatever it is about to do: open its store, register, claim for the first time."""
+    for pause_s in (0.0, 0.2, 0.3, 0.4):
+        worker = line.place.start("worker", APP)
+        worker.wait_for(r"worker +spawn ")
+        time.sleep(pause_s)
+        worker.send(number)
+        assert worker.end() == 0, worker.output
+        assert " kill " not in worker.output
 
 
 def test_a_killed_worker_process_is_replaced_and_its_job_runs_again(line: Line, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def run_loop(main: Coroutine[object, object, T]) -> T:
 
 
 async def open_when_there(store: Store, stopping: Stopping) -> bool:
-    """Open a store; while it is away, say so and try again. False when a stop came first.
+    """Open a store; while it is away, say so and try again. False when a stop came before it was open.
 
     Raises `SchemaError` and whatever else waiting does not change.
     """
@@ -109,8 +109,8 @@ async def open_when_there(store: Store, stopping: Stopping) -> bool:
         else:
             if told:
                 log.info("resume")
-            return True
-    return False
+            break
+    return not stopping.wanted.is_set()  # it may have come while the store was being opened
 
 
 def tell_store(store: Store, *, quietly: bool = False) -> None:
