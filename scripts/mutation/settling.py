@@ -1,4 +1,4 @@
-"""Guards of the statements that settle: claim.sql, what its parts do with the jobs that end, settle_check.sql."""
+"""Guards of the statements that settle: parts/settle.sql, what other parts do with jobs that end, settle_check.sql."""
 
 from __future__ import annotations
 
@@ -11,49 +11,59 @@ _WRITTEN: Final = "(SELECT count(*) FROM gone) + (SELECT count(*) FROM again) <"
 _TOLD: Final = "SELECT nth FROM gone UNION ALL SELECT nth FROM again"
 
 CLAIM: Final = (
-    Guard("claim.sql", "settle under this fence only", _HELD, "WHERE j.id = o.id AND j.state + 0 = 1", "old_fence"),
     Guard(
-        "claim.sql", "settle running jobs only", _HELD, "WHERE j.id = o.id AND j.fence = o.fence", "repeated_outcome"
+        "parts/settle.sql", "settle under this fence only", _HELD, "WHERE j.id = o.id AND j.state + 0 = 1", "old_fence"
     ),
-    Guard("claim.sql", "pass over locked jobs", "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "locked_row", CONCURRENCY),
-    Guard("claim.sql", "lock what is settled", "        FOR UPDATE SKIP LOCKED\n", "", "locked_row", CONCURRENCY),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
+        "settle running jobs only",
+        _HELD,
+        "WHERE j.id = o.id AND j.fence = o.fence",
+        "repeated_outcome",
+    ),
+    Guard(
+        "parts/settle.sql", "pass over locked jobs", "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "locked_row", CONCURRENCY
+    ),
+    Guard(
+        "parts/settle.sql", "lock what is settled", "        FOR UPDATE SKIP LOCKED\n", "", "locked_row", CONCURRENCY
+    ),
+    Guard(
+        "parts/settle.sql",
         "a job to be cancelled does not wait again",
         "                WHEN j.cancel_requested_at IS NOT NULL THEN 4\n",
         "",
         "to_be_cancelled_does_not_wait",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "an end that was reached counts before a cancel request",
         "WHEN o.state BETWEEN 3 AND 5 THEN o.state\n                WHEN j.cancel_requested_at IS NOT NULL THEN 4",
         "WHEN j.cancel_requested_at IS NOT NULL THEN 4\n                WHEN o.state BETWEEN 3 AND 5 THEN o.state",
         "may_still_complete",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "max_crashes ends a job",
         "(j.crashes + 1 >= j.max_crashes OR j.attempt >= j.max_attempts)",
         "(j.attempt >= j.max_attempts)",
         "at_max_crashes_the_job_is_dead",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "this crash counts against max_crashes",
         "j.crashes + 1 >= j.max_crashes",
         "j.crashes >= j.max_crashes",
         "at_max_crashes_the_job_is_dead",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "a crash on the last attempt ends a job",
         "(j.crashes + 1 >= j.max_crashes OR j.attempt >= j.max_attempts)",
         "(j.crashes + 1 >= j.max_crashes)",
         "reported_crash_on_the_last",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "only a crash is judged by its count",
         "WHEN o.state = 6 AND (j.crashes",
         "WHEN (j.crashes",
@@ -61,65 +71,71 @@ CLAIM: Final = (
         GUARDS,
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "only a crash is counted",
         "WHEN o.state = 6 THEN 1 ELSE 0 END",
         "WHEN true THEN 1 END",
         "retry_waits",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "a crash is counted",
         "WHEN o.state = 6 THEN 1 ELSE 0 END",
         "WHEN true THEN 0 END",
         "crash_is_counted",
     ),
-    Guard("claim.sql", "only final jobs leave", " AND h.final = 1", "", "retry_waits or release_spends"),
+    Guard("parts/settle.sql", "only final jobs leave", " AND h.final = 1", "", "retry_waits or release_spends"),
     equivalent(
-        "claim.sql", "h.final = 0", "the job was deleted first, by this very statement: there is nothing to update"
+        "parts/settle.sql",
+        "h.final = 0",
+        "the job was deleted first, by this very statement: there is nothing to update",
     ),
     Guard(
-        "claim.sql", "a waiting job has no worker", "SET state = 0, worker_id = NULL,", "SET state = 0,", "retry_waits"
+        "parts/settle.sql",
+        "a waiting job has no worker",
+        "SET state = 0, worker_id = NULL,",
+        "SET state = 0,",
+        "retry_waits",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "a release gives the attempt back",
         "attempt = j.attempt + h.attempt, crashes",
         "attempt = j.attempt, crashes",
         "spends_no_attempt",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "a crash stays counted while the job waits",
         "crashes = j.crashes + h.crashed,",
         "crashes = j.crashes,",
         "crash_is_counted",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "a crash stays counted in history",
         "j.crashes + h.crashed AS crashes",
         "j.crashes AS crashes",
         "at_max_crashes",
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "the limits are reckoned anew",
-        "        expire_at = least(j.deadline_at, clock.now + true /*delay $20*/ + "
+        "        expire_at = least(j.deadline_at, clock.now + true /*delay $11*/ + "
         "make_interval(secs => j.schedule_to_start_s)),\n",
         "",
         "every_way_back",
         GUARDS,
     ),
     Guard(
-        "claim.sql",
+        "parts/settle.sql",
         "a delay is waited for",
-        "run_at = clock.now + true /*delay $20*/,",
+        "run_at = clock.now + true /*delay $11*/,",
         "run_at = clock.now,",
         "retry_waits",
     ),
     Guard(
-        "claim.sql",
+        "parts/missed.sql",
         "answers are told from the writes, not from the locks",
         _TOLD,
         "SELECT nth FROM held",
@@ -127,10 +143,10 @@ CLAIM: Final = (
         CONCURRENCY,
     ),
     Guard(
-        "claim.sql",
+        "parts/missed.sql",
         "what was not written is looked for",
         _WRITTEN,
-        "(SELECT count(*) FROM held) + coalesce(array_length($10::uuid[], 1), 0) <",
+        "(SELECT count(*) FROM held) + coalesce(array_length($1::uuid[], 1), 0) <",
         "old_fence",
     ),
 )
@@ -167,9 +183,9 @@ ENDS: Final = (
         "release_spends or complete_keeps",
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/keep.sql",
         "what is not kept leaves no history",
-        "    WHERE g.expires_on IS NOT NULL\n",
+        "WHERE g.expires_on IS NOT NULL\n",
         "",
         "retention_0",
     ),
@@ -182,26 +198,26 @@ ENDS: Final = (
         REVIEWED,
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "an end frees only its own key",
         "k.key = g.key AND k.job_id = g.id\n      AND (g.flags",
         "k.key = g.key\n      AND (g.flags",
         "a_key_that_it_lost or no_end_of_the_started",
     ),
     equivalent(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a key that is held on is not freed",
         "it was written first, by `still`: a row that its own statement has written is not deleted by it",
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a job that is not kept frees its key",
         " OR g.expires_on IS NULL AND g.key_window_s IS NULL)",
         ")",
         "retention_0_frees_keys",
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a key is held on for its own job only",
         "k.key = g.key AND k.job_id = g.id\n      AND g.flags",
         "k.key = g.key\n      AND g.flags",
@@ -209,33 +225,33 @@ ENDS: Final = (
         GUARDS,
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a key is held on in the states that the job named",
         "g.flags & (1 << g.ended) <> 0 AND (g",
         "(g",
         "completion_frees_the_key",
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a key is held on while there is a trace or a window",
         " AND (g.expires_on IS NOT NULL OR g.key_window_s IS NOT NULL)",
         "",
         "retention_0_frees_keys",
     ),
     equivalent(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "g.flags & 1 = 1, tenant, queue and key",
         "a job has one key row at most, found by its id; they lead to the index, and plain jobs past it",
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a window ends",
         "coalesce(clock.now + make_interval(secs => g.key_window_s), 'infinity')",
         "'infinity'",
         "window_counts",
     ),
     Guard(
-        "parts/finish.sql",
+        "parts/freed.sql",
         "a held key goes with the last trace of its holder",
         "'infinity'), g.expires_on::timestamp AT TIME ZONE 'UTC')",
         "'infinity'))",
@@ -293,8 +309,8 @@ CHECK: Final = (
     Guard(
         "settle_check.sql",
         "what runs is not decided by an earlier job of its id",
-        "\n    AND NOT EXISTS (SELECT FROM goqueue.job AS r"
-        " WHERE r.id = o.id AND r.fence = o.fence AND r.state + 0 = 1)",
+        "NOT EXISTS (SELECT FROM goqueue.job AS r"
+        " WHERE r.id = o.id AND r.fence = o.fence AND r.state + 0 = 1)\n    AND ",
         "",
         "not_decided_by_an_earlier",
         LOCKS,

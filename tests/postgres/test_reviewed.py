@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from goqueue.model.admin import Duty
 from goqueue.model.errors import InvalidInput, KeyBusy, StoreUnavailable
 from goqueue.model.job import Unique
-from goqueue.model.lease import Beat, Signal, WorkerInfo
+from goqueue.model.lease import Beat, Signal, Want, WorkerInfo
 from goqueue.model.outcome import Answer
 from goqueue.model.query import ChangeStatus, EnqueueStatus, Filter, Query, RetryJobs, Selection
 from goqueue.model.state import JobState
@@ -39,6 +39,21 @@ async def test_an_id_that_is_history_can_end_again(make_store: MakeStore) -> Non
         (lease,) = await claim(store, worker_id)
         assert await store.settle([done(lease)]) == [Answer.APPLIED]
     assert await claim(store, worker_id) == []
+
+
+async def test_a_claim_brings_jobs_although_an_id_that_goes_along_is_history(make_store: MakeStore) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    twice, other, third = job(), job(), job()
+    await store.enqueue([twice])
+    await store.settle([done(lease) for lease in await claim(store, worker_id)])
+    await store.enqueue([twice, other])
+    leases = await claim(store, worker_id)
+    await store.enqueue([third])
+    claimed = await store.claim(Want(worker_id=worker_id, queues=("default",), total=10), [done(x) for x in leases])
+    assert claimed.settled == (Answer.APPLIED,) * 2
+    assert [lease.id for lease in claimed.leases] == [third.id]
+    assert await store.settle([done(lease) for lease in leases]) == [Answer.ALREADY] * 2
 
 
 async def test_an_id_that_is_live_and_history_does_not_stop_a_retry(make_store: MakeStore) -> None:

@@ -31,9 +31,16 @@ def test_every_guard_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        *("claim.sql", "settle_check.sql", "extend.sql", "extend_held.sql", "enqueue_by.sql", "parts/take_back.sql"),
+        *(
+            "parts/settle.sql",
+            "settle_check.sql",
+            "extend.sql",
+            "extend_held.sql",
+            "enqueue_by.sql",
+            "parts/take_back.sql",
+        ),
         *("sweep_orphans.sql", "sweep_orphans_full.sql", "sweep_expired.sql", "sweep_workers.sql", "sweep_records.sql"),
-        *("parts/claim.sql", "parts/finish.sql", "parts/term.sql", "cancel.sql", "delete.sql", "retry_history.sql"),
+        *("parts/claim.sql", "parts/freed.sql", "parts/term.sql", "cancel.sql", "delete.sql", "retry_history.sql"),
     ],
 )
 def test_every_statement_that_settles_extends_or_sweeps_is_in_the_list(file: str) -> None:

@@ -7,7 +7,7 @@
 SELECT
     o.nth::int4,
     EXISTS (SELECT FROM goqueue.job AS j WHERE j.id = o.id AND j.fence = o.fence AND j.state + 0 <> 1)
-    OR EXISTS (SELECT FROM goqueue.job_history AS h WHERE h.id = o.id AND h.fence = o.fence AND h.expires_on >= $3::date)
-    AND NOT EXISTS (SELECT FROM goqueue.job AS r WHERE r.id = o.id AND r.fence = o.fence AND r.state + 0 = 1),
+    OR NOT EXISTS (SELECT FROM goqueue.job AS r WHERE r.id = o.id AND r.fence = o.fence AND r.state + 0 = 1)
+    AND EXISTS (SELECT FROM goqueue.job_history AS h WHERE h.id = o.id AND h.fence = o.fence AND h.expires_on >= $3::date),
     EXISTS (SELECT FROM goqueue.job AS j WHERE j.id = o.id AND j.fence = o.fence AND j.state + 0 = 1)
 FROM unnest($1::uuid[], $2::int8[]) WITH ORDINALITY AS o(id, fence, nth)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
+from msgspec.structs import asdict, replace
+from psycopg.errors import UniqueViolation
 
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo, JobRef
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from goqueue.model.lease import Beat, Want
+    from goqueue.model.outcome import Outcome
     from goqueue.settings import StoreSettings
 
 _encode = msgspec.json.Encoder().encode
 
 _WAITING: Final = int(StoredState.WAITING)
 _COMPLETED: Final = int(StoredState.COMPLETED)
+_CANCELLED: Final = int(StoredState.CANCELLED)
+_DEAD: Final = int(StoredState.DEAD)
 _CRASHED: Final = 6
 """No state: the statement decides whether the job waits again, is dead, or is cancelled."""
 
@@ -42,7 +47,6 @@ class Rare(msgspec.Struct, frozen=True):
     max_crashes: int | None = None
 
 
-_PLAIN: Final = Rare()
 _rare: Final = msgspec.json.Decoder(Rare)
 
 
@@ -76,20 +80,25 @@ def claim(
         rows = yield Statement("claim_only", wanted)
         leases, last = _leases(rows, lanes, want.tenant)
         return Picked(Claimed((), leases), last)
-    upkeep = (*retention.parameters(settings), settings.crash_delay_s)
-    rows = yield Statement("claim", (*wanted, *_outcome_columns(outcomes), *upkeep))
-    missed = rows[0][0]
+    columns = (*_outcome_columns(outcomes), *retention.parameters(settings), settings.crash_delay_s)
+    try:
+        rows = yield Statement("claim", (*wanted, *columns))
+        missed = rows[0][0]
+    except UniqueViolation:  # an id that was used twice: rare, and so is what can take it
+        ((missed,),) = yield Statement("settle", (now, *columns))
+        rows = yield Statement("claim_only", wanted)
     settled = (Answer.APPLIED,) * len(outcomes) if not missed else (yield from _check(outcomes, missed))
-    leases, last = _leases(rows, lanes, want.tenant) if rows[0][1] is not None else ((), {})
+    leases, last = _leases(rows, lanes, want.tenant) if rows and rows[0][1] is not None else ((), {})
     return Picked(Claimed(settled, leases), last)
 
 
 def _leases(
     rows: Sequence[tuple[Any, ...]], lanes: Sequence[tuple[Lane, Mark]], tenant: str
 ) -> tuple[tuple[Lease, ...], dict[Lane, Mark]]:
-    last: dict[Lane, Mark] = {}
+    # RETURNING has no order of its own. (Rows mostly are in it already.)
+    rows = sorted(rows, key=_in_order)
+    last = {lanes[row[2] - 1][0]: row for row in rows}
     leases = []
-    # RETURNING has no order of its own: sort by lane, run_at, id. (Rows mostly are in it already.)
     for (
         _,
         id,
@@ -106,37 +115,29 @@ def _leases(
         tags,
         meta,
         at,
-        rare_json,
-    ) in sorted(rows, key=_in_order):
+        rare,
+    ) in rows:
         lane = lanes[nth - 1][0]
-        last[lane] = Mark(utc(run_at), id)
-        rare = _PLAIN if rare_json is None else _rare.decode(rare_json)
-        leases.append(
-            Lease(
-                id=id,
-                tenant=tenant,
-                queue=lane.queue,
-                kind=kind,
-                args=args,
-                fence=fence,
-                attempt=attempt,
-                max_attempts=max_attempts,
-                crashes=crashes,
-                priority=lane.priority,
-                timeout_s=timeout_s,
-                created_at=utc(created_at),
-                run_at=utc(run_at),
-                meta=meta,
-                tags=tuple(tags) if tags else (),
-                waited_s=(utc(at) - utc(run_at)).total_seconds(),
-                tried_for_s=rare.tried_for_s,
-                start_in_s=rare.start_in_s,
-                deadline_in_s=rare.deadline_in_s,
-                retry=rare.retry,
-                max_crashes=rare.max_crashes,
-            )
+        lease = Lease(
+            id=id,
+            tenant=tenant,
+            queue=lane.queue,
+            kind=kind,
+            args=args,
+            fence=fence,
+            attempt=attempt,
+            max_attempts=max_attempts,
+            crashes=crashes,
+            priority=lane.priority,
+            timeout_s=timeout_s,
+            created_at=utc(created_at),
+            run_at=utc(run_at),
+            meta=meta,
+            tags=tuple(tags) if tags else (),
+            waited_s=(utc(at) - utc(run_at)).total_seconds(),
         )
-    return tuple(leases), last
+        leases.append(lease if rare is None else replace(lease, **asdict(_rare.decode(rare))))
+    return tuple(leases), {lane: Mark(utc(row[9]), row[1]) for lane, row in last.items()}
 
 
 def _in_order(row: tuple[Any, ...]) -> tuple[int, datetime, str]:
@@ -157,37 +158,7 @@ def _check(outcomes: Sequence[Settlement], missed: Sequence[int]) -> Plan[tuple[
 
 
 def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
-    states, attempts, delays = [], [], []
-    results: list[bytes | None] = []
-    errors: list[bytes | None] = []
-    reasons: list[str | None] = []
-    for settlement in outcomes:
-        outcome = settlement.outcome
-        state, attempt, delay_s, result, error, reason = _COMPLETED, 0, 0.0, None, None, None
-        match outcome:
-            case Complete():
-                result = outcome.result
-            case Retry():
-                state, delay_s, error = _WAITING, outcome.delay_s, _error(outcome.error)
-            case Snooze():
-                state, attempt, delay_s = _WAITING, -1, outcome.delay_s
-                reason = outcome.reason or None
-            case Release():
-                state, attempt = _WAITING, -1
-            case Cancel():
-                state, reason = int(StoredState.CANCELLED), outcome.reason or "cancelled"
-            case Dead():
-                state, error, reason = int(StoredState.DEAD), _error(outcome.error), outcome.reason
-            case Crash():
-                state, error = _CRASHED, _error(outcome.error)
-            case _:
-                assert_never(outcome)
-        states.append(state)
-        attempts.append(attempt)
-        delays.append(bounded_s(delay_s))
-        results.append(result)
-        errors.append(error)
-        reasons.append(reason)
+    states, attempts, delays, results, errors, reasons = zip(*[_written(o.outcome) for o in outcomes], strict=True)
     return (
         pack.uuids([o.ref.id for o in outcomes]),
         pack.int8s([o.fence for o in outcomes]),
@@ -198,6 +169,27 @@ def _outcome_columns(outcomes: Sequence[Settlement]) -> tuple[object, ...]:
         pack.raw_texts(errors),
         pack.texts(reasons),
     )
+
+
+def _written(outcome: Outcome) -> tuple[int, int, float, bytes | None, bytes | None, str | None]:
+    """Return what is written of an outcome: state, change of attempt, delay, result, error, reason."""
+    match outcome:
+        case Complete():
+            return (_COMPLETED, 0, 0.0, outcome.result, None, None)
+        case Retry():
+            return (_WAITING, 0, bounded_s(outcome.delay_s), None, _error(outcome.error), None)
+        case Snooze():
+            return (_WAITING, -1, bounded_s(outcome.delay_s), None, None, outcome.reason or None)
+        case Release():
+            return (_WAITING, -1, 0.0, None, None, None)
+        case Cancel():
+            return (_CANCELLED, 0, 0.0, None, None, outcome.reason or "cancelled")
+        case Dead():
+            return (_DEAD, 0, 0.0, None, _error(outcome.error), outcome.reason)
+        case Crash():
+            return (_CRASHED, 0, 0.0, None, _error(outcome.error), None)
+        case _:
+            assert_never(outcome)
 
 
 def bounded_s(delay_s: float) -> float:
