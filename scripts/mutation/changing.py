@@ -219,7 +219,7 @@ ENQUEUE: Final = (
         )
         for name, tests, at in (
             ("enqueue_one", "in_the_past", "tests/conformance/test_postgres.py"),
-            ("enqueue", "due_before_it_is_stored", GUARDS),
+            ("parts/insert_jobs", "due_before_it_is_stored", GUARDS),
             ("enqueue_limited", "due_before_it_is_stored", GUARDS),
             ("enqueue_keyed", "due_before_it_is_stored", GUARDS),
             ("enqueue_replace", "due_before_it_is_stored", GUARDS),

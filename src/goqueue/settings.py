@@ -156,6 +156,12 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a client sends again and waits."""
 
     enqueue_tries: Annotated[int, _number(1, 20, "of one enqueue whose answer was lost, the first included")] = 5
+    gather_max: Annotated[
+        int, _number(1, limits.BATCH_MAX, "concurrent enqueues of an async client gathered into one statement")
+    ] = 256
+    enqueues_waiting_max: Annotated[
+        int, _number(1, 1_000_000, "enqueues of an async client that wait for the store before more are refused")
+    ] = 10_000
     change_tries: Annotated[int, _number(1, 20, "of a change of a job whose row is locked, the first included")] = 5
     retry_base_s: Annotated[
         float, _number(0, 60, "pause before the second try; doubles, a random part of it is waited")

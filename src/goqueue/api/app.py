@@ -13,11 +13,11 @@ from goqueue.api.http import Handlers
 from goqueue.api.openapi import document
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.problem import RouteNotFound
-from goqueue.service.gather import Gatherer
 from goqueue.service.health import Health
 from goqueue.service.idempotency import Idempotency
 from goqueue.service.jobs import Jobs
 from goqueue.service.submit import Submitter
+from goqueue.store.gather import Gatherer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -14,7 +14,7 @@ from goqueue.model.job import JobRecord, NewJob
 from goqueue.model.query import Enqueued, EnqueueStatus
 from goqueue.model.state import StoredState, public_state
 from goqueue.service.access import Caller, Scope
-from goqueue.service.gather import Gatherer, store_each
+from goqueue.store.gather import Gatherer, store_each
 from goqueue.tasks.codec import canonical
 from goqueue.tasks.prepare import prepare
 

@@ -37,6 +37,7 @@ def test_no_mark_and_no_gap_is_left_in_a_statement() -> None:
 def test_plain_jobs_keep_their_narrow_statements() -> None:
     assert next(enqueue([new()])).name == "enqueue_one"
     assert next(enqueue([new(), new()])).name == "enqueue"
+    assert next(enqueue([new(), new()], may_fail=True)).name == "enqueue_new"
     assert next(enqueue([new(retry=RetryDelays())])).name == "enqueue_limited"
     assert next(enqueue([new(deadline_s=1.0), new(schedule_to_start_s=1.0)])).name == "enqueue_limited"
     assert next(enqueue([new(unique=Unique(key="k"), deadline_s=1.0)])).name == "enqueue_keyed"

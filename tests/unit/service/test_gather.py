@@ -10,7 +10,7 @@ import pytest
 from goqueue.model.errors import IdConflict, StoreUnavailable
 from goqueue.model.job import NewJob
 from goqueue.model.query import Enqueued, EnqueueStatus
-from goqueue.service.gather import Gatherer, store_each
+from goqueue.store.gather import Gatherer, store_each
 from goqueue.tasks.prepare import prepare
 from tests.support.faulty_store import FaultyStore, Gate
 
@@ -76,8 +76,50 @@ async def test_batches_are_bounded_and_at_most_two_fly(store: FaultyStore) -> No
     await gate.wait_for(2)
     gate.open()
     await asyncio.gather(*waiting)
-    assert [len(batch) for batch in store.batches] == [10, 10, 10, 10, 5]
+    assert [len(batch) for batch in store.batches] == [1, 10, 10, 10, 10, 4]
     assert store.in_flight_max == 2
+
+
+async def test_who_comes_alone_goes_at_once_and_the_next_do_not_wait_for_it(store: FaultyStore) -> None:
+    gather = gatherer(store)
+    gate = Gate()
+    store.before_enqueue = gate.pass_through
+    alone = asyncio.create_task(gather.submit(job()))
+    await gate.wait_for(1)
+    others = [asyncio.create_task(gather.submit(job())) for _ in range(3)]
+    await gate.wait_for(2)
+    gate.open()
+    await asyncio.gather(alone, *others)
+    assert [len(batch) for batch in store.batches] == [1, 3]
+
+
+async def test_one_flight_at_a_time_is_enough_for_all(store: FaultyStore) -> None:
+    gather = Gatherer(store, batch_max=2, waiting_max=100, in_flight_max=1)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(gather.submit(job()) for _ in range(9)))
+
+
+async def test_those_who_are_answered_submit_again_while_one_that_came_alone_is_still_away(store: FaultyStore) -> None:
+    """They must find that their flight has ended, or they would wait for ever."""
+    gather = gatherer(store)
+    gate = Gate()
+
+    async def hold_the_slow_one(jobs: Sequence[NewJob[object]]) -> None:
+        if jobs[0].kind == "slow":
+            await gate.pass_through(jobs)
+
+    async def twice() -> None:
+        await gather.submit(job())
+        await gather.submit(job())
+
+    store.before_enqueue = hold_the_slow_one
+    alone = asyncio.create_task(gather.submit(job("slow")))
+    await gate.wait_for(1)
+    async with asyncio.timeout(5):
+        await asyncio.gather(twice(), twice())
+    assert not alone.done()
+    gate.open()
+    await alone
 
 
 async def test_who_gives_up_while_waiting_stores_nothing(store: FaultyStore) -> None:
@@ -149,5 +191,7 @@ async def test_close_does_not_wait_for_ever(store: FaultyStore) -> None:
     waiting = [asyncio.create_task(gather.submit(job())) for _ in range(5)]
     await gate.wait_for(2)
     await gather.close(0.01)
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [StoreUnavailable] * 5
+    answers = await asyncio.gather(*waiting[1:], return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+    gate.open()  # the first went alone: it is its caller's
+    assert isinstance(await waiting[0], Enqueued)

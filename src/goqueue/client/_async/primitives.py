@@ -1,11 +1,16 @@
-"""What really differs between the clients: signals, locks, sleeping. Its twin in ``_sync`` is written by hand too."""
+"""What really differs between the clients: signals, locks, sleeping, gathering.
+
+Its twin in ``_sync`` is written by hand too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import Lock, sleep
 
-__all__ = ["Lock", "Signal", "sleep"]
+from goqueue.store.gather import Gatherer
+
+__all__ = ["Gatherer", "Lock", "Signal", "sleep"]
 
 
 class Signal:

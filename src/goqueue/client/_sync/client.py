@@ -7,14 +7,14 @@ It knows no store by name: it is made with a function that makes one. `goqueue.w
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
 from goqueue.client import many, results
 from goqueue.client._sync.changes import AsyncChanges
 from goqueue.client._sync.job import Job
-from goqueue.client._sync.primitives import Lock, sleep
+from goqueue.client._sync.primitives import Gatherer, Lock, sleep
 from goqueue.client._sync.waiter import Waiter
 from goqueue.model import limits
 from goqueue.model.errors import (
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_CLOSE_S: Final = 5.0
+"""How long `close` lets enqueues that are under way be stored."""
+
 
 class JobPage(msgspec.Struct, frozen=True):
     """Jobs, newest first. ``next_page_token`` is empty on the last page; a page may be short and still have one."""
@@ -78,6 +81,8 @@ class Client(AsyncChanges):
         self._tenant = tenant
         self._settings = settings or ClientSettings()
         self._store: JobStore | None = None
+        self._gatherer: Gatherer | None = None
+        """There when the store is open."""
         self._opening = Lock()
         self._closed = False
         self._waiter = Waiter(self._open, self._settings)
@@ -135,11 +140,17 @@ class Client(AsyncChanges):
         return handles
 
     def _send(self, jobs: Sequence[NewJob[object]], *, retry: bool) -> list[Enqueued]:
-        """Enqueue, and ask again under the same ids when the answer was lost: the commit may have been made."""
+        """Enqueue, and ask again under the same ids when the answer was lost: the commit may have been made.
+
+        A plain job by itself (no unique key, an id of our own) goes with those that are enqueued at the same time.
+        """
+        gathered = len(jobs) == 1 and not retry and jobs[0].unique is None
         tries = 0
         while True:
             try:
                 store = self._open()
+                if gathered and tries == 0 and self._gatherer is not None:
+                    return [self._gatherer.submit(jobs[0])]
                 return store.enqueue(jobs, retry=retry or tries > 0)
             except StoreUnavailable:
                 tries += 1
@@ -324,6 +335,9 @@ class Client(AsyncChanges):
                 except BaseException:
                     store.close()
                     raise
+                self._gatherer = Gatherer(
+                    store, batch_max=self._settings.gather_max, waiting_max=self._settings.enqueues_waiting_max
+                )
                 self._store = store
             return self._store
 
@@ -333,6 +347,9 @@ class Client(AsyncChanges):
         self._waiter.fail(_closed())
         with self._opening:
             store, self._store = self._store, None
+            gatherer, self._gatherer = self._gatherer, None
+        if gatherer is not None:
+            gatherer.close(_CLOSE_S)
         if store is not None:
             store.close()
 

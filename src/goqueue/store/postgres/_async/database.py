@@ -276,7 +276,9 @@ class AsyncDatabase:
                 cursor = await connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     await connection.execute(NOTIFY, (topic,), prepare=self.prepare)
-        return await cursor.fetchall() if cursor.description else ()
+        # `cursor.description` would tell as well, but makes an object for each column.
+        result = cursor.pgresult
+        return await cursor.fetchall() if result is not None and result.nfields else ()
 
     async def learn(self, timeout_s: float) -> None:
         """Find out whether statements can be prepared. A failure means: not now."""

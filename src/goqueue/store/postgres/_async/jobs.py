@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from goqueue.model.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from goqueue.model.query import Changed, ChangeStatus, Selection
@@ -60,7 +59,9 @@ class AsyncPostgresJobs:
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
-        await self._flush()
+        wake, _ = self._wakeups.trailing(math.inf)
+        if wake:
+            await self._database.run(_notify(wake))
         await self._database.close()
 
     @property
@@ -79,13 +80,17 @@ class AsyncPostgresJobs:
         await self._learn()
         places = enqueue_verb.sort(jobs)
         atomic = retry or places.statements > 1 or len(places.keyed) > 1
-        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now(), places=places)
+        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now(), places=places, may_fail=not atomic)
         if atomic:
             answers = await self._database.run(plan, atomic=True)
             await self._wake_later(jobs)
             return answers
         wake, later = self._wakeups.leading(_topics(jobs))
-        answers = await self._database.run(_first_wakes(plan, wake))
+        try:
+            answers = await self._database.run(_first_wakes(plan, wake))
+        except BaseException:
+            self._note(wake)  # others, that are committed, may have counted on it
+            raise
         self._note(later)
         return answers
 
@@ -170,8 +175,10 @@ class AsyncPostgresJobs:
             async_after(ask_in_s, self._flush)
 
     async def _flush(self) -> None:
-        """Send the wake-ups that have waited for their window's end."""
-        wake = self._wakeups.trailing()
+        """Send the wake-ups that have waited for their window's end and that no enqueue has carried since."""
+        wake, ask_in_s = self._wakeups.trailing()
+        if ask_in_s is not None:
+            async_after(ask_in_s, self._flush)
         if wake:
             await self._database.run(_notify(wake))
 
@@ -182,27 +189,19 @@ def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:
 
 
 def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list[Enqueued]]:
-    """Let the first statement of a plan carry wake-ups."""
+    """Let the first statement of a plan carry wake-ups, or the one that comes for it if it fails."""
     try:
-        statement = next(plan)
-        if wake:
-            statement = _waking(statement, wake)
+        statement = enqueue_verb.waking(next(plan), wake)
         while True:
             try:
                 rows = yield statement
             except BaseException as e:
-                statement = plan.throw(e)
+                statement = enqueue_verb.waking(plan.throw(e), wake)
             else:
                 statement = plan.send(rows)
     except StopIteration as stop:
         answer: list[Enqueued] = stop.value
         return answer
-
-
-def _waking(statement: Statement, topics: tuple[str, ...]) -> Statement:
-    if statement.name == "enqueue_one":
-        return msgspec.structs.replace(statement, params=(*statement.params[:-1], topics[0]))
-    return msgspec.structs.replace(statement, wake=topics)
 
 
 def _notify(topics: tuple[str, ...]) -> Plan[None]:

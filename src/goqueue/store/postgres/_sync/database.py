@@ -277,7 +277,9 @@ class Database:
                 cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     connection.execute(NOTIFY, (topic,), prepare=self.prepare)
-        return cursor.fetchall() if cursor.description else ()
+        # `cursor.description` would tell as well, but makes an object for each column.
+        result = cursor.pgresult
+        return cursor.fetchall() if result is not None and result.nfields else ()
 
     def learn(self, timeout_s: float) -> None:
         """Find out whether statements can be prepared. A failure means: not now."""

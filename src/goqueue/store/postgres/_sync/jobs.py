@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from goqueue.model.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from goqueue.model.query import Changed, ChangeStatus, Selection
@@ -61,7 +60,9 @@ class PostgresJobs:
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        self._flush()
+        wake, _ = self._wakeups.trailing(math.inf)
+        if wake:
+            self._database.run(_notify(wake))
         self._database.close()
 
     @property
@@ -80,13 +81,17 @@ class PostgresJobs:
         self._learn()
         places = enqueue_verb.sort(jobs)
         atomic = retry or places.statements > 1 or len(places.keyed) > 1
-        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now(), places=places)
+        plan = enqueue_verb.enqueue(jobs, retry=retry, now=self._now(), places=places, may_fail=not atomic)
         if atomic:
             answers = self._database.run(plan, atomic=True)
             self._wake_later(jobs)
             return answers
         wake, later = self._wakeups.leading(_topics(jobs))
-        answers = self._database.run(_first_wakes(plan, wake))
+        try:
+            answers = self._database.run(_first_wakes(plan, wake))
+        except BaseException:
+            self._note(wake)  # others, that are committed, may have counted on it
+            raise
         self._note(later)
         return answers
 
@@ -171,8 +176,10 @@ class PostgresJobs:
             after(ask_in_s, self._flush)
 
     def _flush(self) -> None:
-        """Send the wake-ups that have waited for their window's end."""
-        wake = self._wakeups.trailing()
+        """Send the wake-ups that have waited for their window's end and that no enqueue has carried since."""
+        wake, ask_in_s = self._wakeups.trailing()
+        if ask_in_s is not None:
+            after(ask_in_s, self._flush)
         if wake:
             self._database.run(_notify(wake))
 
@@ -183,27 +190,19 @@ def _topics(jobs: Sequence[NewJob[Any]]) -> list[str]:
 
 
 def _first_wakes(plan: Plan[list[Enqueued]], wake: tuple[str, ...]) -> Plan[list[Enqueued]]:
-    """Let the first statement of a plan carry wake-ups."""
+    """Let the first statement of a plan carry wake-ups, or the one that comes for it if it fails."""
     try:
-        statement = next(plan)
-        if wake:
-            statement = _waking(statement, wake)
+        statement = enqueue_verb.waking(next(plan), wake)
         while True:
             try:
                 rows = yield statement
             except BaseException as e:
-                statement = plan.throw(e)
+                statement = enqueue_verb.waking(plan.throw(e), wake)
             else:
                 statement = plan.send(rows)
     except StopIteration as stop:
         answer: list[Enqueued] = stop.value
         return answer
-
-
-def _waking(statement: Statement, topics: tuple[str, ...]) -> Statement:
-    if statement.name == "enqueue_one":
-        return msgspec.structs.replace(statement, params=(*statement.params[:-1], topics[0]))
-    return msgspec.structs.replace(statement, wake=topics)
 
 
 def _notify(topics: tuple[str, ...]) -> Plan[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+from psycopg.errors import UniqueViolation
 
 from goqueue.model.errors import KeyBusy, LeaseLost
 from goqueue.model.job import JobRef, OnConflict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from goqueue.model.job import NewJob, Unique
 
+_NO_TOPICS: Final = pack.texts([])
 _encode = msgspec.json.Encoder().encode
 _ROUNDS_MAX: Final = 50
 """A key can change hands between a conflict and the look at its holder; then the enqueue is tried again."""
@@ -72,11 +74,17 @@ def _has_limits(job: NewJob[Any]) -> bool:
 
 
 def enqueue(
-    jobs: Sequence[NewJob[Any]], *, retry: bool = False, now: datetime | None = None, places: Sorted | None = None
+    jobs: Sequence[NewJob[Any]],
+    *,
+    retry: bool = False,
+    now: datetime | None = None,
+    places: Sorted | None = None,
+    may_fail: bool = False,
 ) -> Plan[list[Enqueued]]:
     """Store prepared jobs; see ``AsyncJobStore.enqueue``. With ``retry`` the caller runs it in one transaction.
 
-    ``places`` is what `sort` says of them, if the caller knows.
+    ``places`` is what `sort` says of them, if the caller knows. ``may_fail``: a statement that fails leaves no
+    transaction behind that has failed with it, so the fast one can be tried first.
     """
     answers: list[Enqueued | None] = [None] * len(jobs)
     plain, limited, keyed, again = sort(jobs) if places is None else places
@@ -85,7 +93,7 @@ def enqueue(
         rows = yield Statement("clock", indexed=False)
         now = rows[0][0]
     if plain:
-        yield from _plain(jobs, plain, answers, now)
+        yield from _plain(jobs, plain, answers, now, may_fail=may_fail)
     if limited:
         yield from _limited(jobs, limited, answers, now)
     if keyed and retry:
@@ -108,6 +116,19 @@ def enqueue(
     return done
 
 
+def waking(statement: Statement, topics: tuple[str, ...]) -> Statement:
+    """Let the statement that stores jobs, alone in its transaction, send wake-ups with its commit."""
+    if not topics:
+        return statement
+    match statement.name:
+        case "enqueue_one":
+            return msgspec.structs.replace(statement, params=(*statement.params[:-1], topics[0]))
+        case "enqueue" | "enqueue_new":
+            return msgspec.structs.replace(statement, params=(*statement.params[:-1], pack.texts(topics)))
+        case _:
+            return msgspec.structs.replace(statement, wake=topics)
+
+
 def enqueue_by(
     jobs: Sequence[NewJob[Any]], by: JobRef, fence: int, now: datetime | None = None
 ) -> Plan[list[Enqueued]]:
@@ -126,14 +147,40 @@ def notify_idle(jobs: Sequence[NewJob[Any]], now: datetime | None = None) -> Pla
 
 
 def _plain(
-    jobs: Sequence[NewJob[Any]], which: list[int], answers: list[Enqueued | None], now: datetime | None
+    jobs: Sequence[NewJob[Any]],
+    which: list[int],
+    answers: list[Enqueued | None],
+    now: datetime | None,
+    *,
+    may_fail: bool,
 ) -> Plan[None]:
     if len(which) == 1:
         rows = yield Statement("enqueue_one", _one(jobs[which[0]], now), indexed=False)
     else:
-        rows = yield Statement("enqueue", _columns([jobs[i] for i in which], now), indexed=False)
+        params = (*_columns([jobs[i] for i in which], now), _NO_TOPICS)
+        if may_fail:
+            try:
+                rows = yield Statement("enqueue_new", params, indexed=False)
+            except UniqueViolation:  # an id that is there: rare, for ids are made for the enqueue
+                pass
+            else:
+                _note_all(jobs, which, rows, answers)
+                return
+        rows = yield Statement("enqueue", params, indexed=False)
     _note(jobs, which, rows, answers)
     _note_existing(jobs, which, answers)
+
+
+def _note_all(jobs: Sequence[NewJob[Any]], which: list[int], rows: Rows, answers: list[Enqueued | None]) -> None:
+    """Answer ``inserted`` for all, from the rows of `enqueue_new`."""
+    now = utc(rows[0][1])
+    for i in which:
+        answers[i] = Enqueued(EnqueueStatus.INSERTED, jobs[i].ref, now, now)
+    if len(rows) > 1:
+        later = {row[0]: utc(row[2]) for row in rows[1:]}
+        for i in which:
+            if jobs[i].id in later:
+                answers[i] = Enqueued(EnqueueStatus.INSERTED, jobs[i].ref, now, later[jobs[i].id])
 
 
 def _limited(

@@ -1,8 +1,8 @@
 """Concurrent submissions become few statements: what arrives while a batch is in flight goes with the next one.
 
-Group commit without a timer: an idle server stores a lone job at once, a busy one fills its batches by itself. Only
-*plain* submissions come here (no unique key, an id of our own making): such an insert waits for nobody's lock, so one
-request cannot hold up the others of its batch.
+Group commit without a timer: who submits alone stores a job at once, many at the same time fill batches by themselves.
+Only *plain* submissions come here (no unique key, an id of our own making): such an insert waits for nobody's lock, so
+one caller cannot hold up the others of its batch. The server and the async client both gather with it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from goqueue.model.job import NewJob
     from goqueue.model.query import Enqueued
-    from goqueue.store.port import JobStore
+    from goqueue.store.jobs_async import AsyncJobStore
 
     Waiter = asyncio.Future[Enqueued]
 
 
 async def store_each(
-    store: JobStore, jobs: Sequence[NewJob[object]], *, retry: bool = False
+    store: AsyncJobStore, jobs: Sequence[NewJob[object]], *, retry: bool = False
 ) -> list[Enqueued | Exception]:
     """Store ``jobs`` in as few statements as they allow; an item that the store refuses gets its own error.
 
@@ -53,7 +53,7 @@ class Gatherer:
 
     def __init__(
         self,
-        store: JobStore,
+        store: AsyncJobStore,
         *,
         batch_max: int,
         waiting_max: int,
@@ -67,6 +67,8 @@ class Gatherer:
         self._heard = heard
         self._waiting: deque[tuple[NewJob[object], Waiter]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
+        self._alone: asyncio.Future[None] | None = None
+        """Done when the one who came alone, and is in the store on its own task, is back."""
         self._closed = False
 
     async def submit(self, job: NewJob[object]) -> Enqueued:
@@ -76,38 +78,67 @@ class Gatherer:
         has stored nothing; later it has.
         """
         if self._closed:
-            raise StoreUnavailable("the server is stopping")
+            raise StoreUnavailable("this process is stopping")
         if len(self._waiting) >= self._waiting_max:
             raise StoreUnavailable(f"{self._waiting_max} submissions wait for the store already; try again later")
+        if not (self._flights or self._alone):
+            return await self._go_alone(job)
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._waiting.append((job, waiter))
-        if len(self._flights) < self._in_flight_max:
+        # Who waits needs a flight, however many the store has: one that went alone takes nobody along.
+        if not self._flights or len(self._flights) + (self._alone is not None) < self._in_flight_max:
             flight = asyncio.create_task(self._fly(), name="goqueue.gather")
             self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
         return await waiter
 
+    async def _go_alone(self, job: NewJob[object]) -> Enqueued:
+        """Store a job on its caller's own task: nobody is there to share a batch, or the cost of one."""
+        alone = self._alone = asyncio.get_running_loop().create_future()
+        try:
+            answer = (await self._store.enqueue([job]))[0]
+        except Unavailable:
+            self._heard(False)
+            raise
+        finally:
+            self._alone = None
+            alone.set_result(None)
+        self._heard(True)
+        return answer
+
     async def close(self, grace_s: float) -> None:
-        """Take no more, let what waits be stored for ``grace_s`` seconds, then fail what is left. Idempotent."""
+        """Take no more, let what waits be stored for ``grace_s`` seconds, then fail what is left. Idempotent.
+
+        One that went alone is waited for as long, and then left to its caller.
+        """
         self._closed = True
-        if self._flights:
-            _, late = await asyncio.wait(self._flights, timeout=grace_s)
-            for flight in late:
-                flight.cancel()
-            if late:
-                await asyncio.wait(late, timeout=grace_s)
+        under_way = {*self._flights, *([self._alone] if self._alone else [])}
+        if under_way:
+            await asyncio.wait(under_way, timeout=grace_s)
+        late = [flight for flight in self._flights if flight.cancel()]
+        if late:
+            await asyncio.wait(late, timeout=grace_s)
         while self._waiting:
             _, waiter = self._waiting.popleft()
-            _fail(waiter, StoreUnavailable("the server stopped before this job was stored"))
+            _fail(waiter, StoreUnavailable("this process stopped before the job was stored"))
 
     async def _fly(self) -> None:
+        try:
+            await self._store_batches()
+        finally:
+            # Here and not in a callback of the task: that would run after those who were answered have submitted again,
+            # and they would wait for a flight that has ended.
+            flight = asyncio.current_task()
+            assert flight is not None
+            self._flights.discard(flight)
+
+    async def _store_batches(self) -> None:
         while batch := self._next_batch():
             try:
                 answers = await store_each(self._store, [job for job, _ in batch])
             except BaseException:
                 # Only a cancellation comes here. Nobody may be left waiting for an answer that will not come.
                 for _, waiter in batch:
-                    _fail(waiter, StoreUnavailable("the server stopped before the store answered"))
+                    _fail(waiter, StoreUnavailable("this process stopped before the store answered"))
                 raise
             self._heard(not any(isinstance(answer, Unavailable) for answer in answers))
             for (_, waiter), answer in zip(batch, answers, strict=True):
