@@ -30,7 +30,7 @@ async def client(store: FaultyStore) -> AsyncIterator[AsyncClient]:
 
 
 def job(kind: str = "k") -> NewJob[None]:
-    return job(kind)
+    return NewJob(kind=kind)
 
 
 def sizes(store: FaultyStore) -> list[int]:
