@@ -21,7 +21,7 @@ DEFAULT_QUEUE = "default"
 DEFAULT_TENANT = "default"
 
 
-class JobRef(msgspec.Struct, frozen=True, order=True):
+class JobRef(msgspec.Struct, frozen=True, order=True, gc=False):
     """How a store finds a job. ``id`` alone resolves through a look-up; the queue makes it one step (and one shard)."""
 
     tenant: str
@@ -83,7 +83,7 @@ class Unique(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the key; filled by `goqueue.tasks.prepare`, 32 bytes when it reaches a store."""
 
 
-class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
     """A job that somebody wants done. Immutable; `options` makes a changed copy. Storing it is the client's work.
 
     ``R`` is the type that the job's result decodes to. ``args`` is a JSON object, encoded.

@@ -72,7 +72,7 @@ class EnqueueStatus(StrEnum):
     """The unique key is held and on_conflict is ``reject``; ``ref`` is the holder."""
 
 
-class Enqueued(msgspec.Struct, frozen=True):
+class Enqueued(msgspec.Struct, frozen=True, gc=False):
     """The answer to one job of an enqueue. Instants are given for ``inserted``, else None."""
 
     status: EnqueueStatus

@@ -24,14 +24,13 @@ from goqueue.tasks.retry import RETRY_AFTER_MAX_S, RetryPolicy, numbers_of, prob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from uuid import UUID
 
     from goqueue.model.job import NewJob, Unique
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
 else:
-    from uuid_utils.compat import uuid7
+    from uuid_utils import uuid7  # not its `compat`: a UUID of the standard library takes longer to make and to write
 
 R = TypeVar("R")
 
@@ -41,7 +40,7 @@ def new_id() -> str:
     return str(_uuid7())
 
 
-_uuid7: Callable[[], UUID] = uuid7
+_uuid7: Callable[[], object] = uuid7
 
 
 def prepare(job: NewJob[R], tenant: str | None = None) -> NewJob[R]:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_DEDUPLICATED: Final = (EnqueueStatus.DUPLICATE, EnqueueStatus.REPLACED)
 _CLOSE_S: Final = 5.0
 """How long `close` lets enqueues that are under way be stored."""
 
@@ -181,7 +182,7 @@ class Client(AsyncChanges):
             self,
             answer.ref,
             returns=job.returns,
-            deduplicated=answer.status in (EnqueueStatus.DUPLICATE, EnqueueStatus.REPLACED),
+            deduplicated=answer.status in _DEDUPLICATED,
             created_at=answer.created_at,
             run_at=answer.run_at,
         )

@@ -119,6 +119,8 @@ def float8s(values: Sequence[float | None]) -> Float8Array:
 
 def texts(values: Sequence[str | None]) -> TextArray:
     """Texts and nulls to ``text[]``; a lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
+    if _is_constant(values):  # the names in a bulk: encode one
+        return TextArray(_varied([None if values[0] is None else values[0].encode(errors="replace")] * len(values), 25))
     return TextArray(_varied([None if v is None else v.encode(errors="replace") for v in values], 25))
 
 
@@ -160,7 +162,14 @@ def _header(oid: int, count: int, *, nulls: bool = False) -> bytes:
     return _HEADER.pack(1, int(nulls), oid, count, 1)
 
 
+def _is_constant(values: Sequence[object]) -> bool:
+    """Tell whether there are values and all are the same."""
+    return bool(values) and values.count(values[0]) == len(values)
+
+
 def _fixed(values: Sequence[float | None], oid: int, size: int, code: str) -> bytes:
+    if _is_constant(values):
+        return _header(oid, len(values)) + struct.pack(">i" + code, size, values[0]) * len(values)
     pairs: list[float | None] = [size] * (2 * len(values))
     pairs[1::2] = values
     return _header(oid, len(values)) + struct.pack(">" + ("i" + code) * len(values), *pairs)
@@ -168,8 +177,10 @@ def _fixed(values: Sequence[float | None], oid: int, size: int, code: str) -> by
 
 def _varied(values: Sequence[bytes | None], oid: int) -> bytes:
     count = len(values)
-    if values.count(None) == count:
-        return _header(oid, count, nulls=True) + _NULL * count
+    if _is_constant(values):
+        value = values[0]
+        item = _NULL if value is None else len(value).to_bytes(4, "big") + value
+        return _header(oid, count, nulls=value is None) + item * count
     parts = [_header(oid, count, nulls=None in values)]
     for value in values:
         if value is None:

@@ -173,14 +173,14 @@ def _plain(
 
 def _note_all(jobs: Sequence[NewJob[Any]], which: list[int], rows: Rows, answers: list[Enqueued | None]) -> None:
     """Answer ``inserted`` for all, from the rows of `enqueue_new`."""
-    now = utc(rows[0][1])
+    now, inserted = utc(rows[0][1]), EnqueueStatus.INSERTED
     for i in which:
-        answers[i] = Enqueued(EnqueueStatus.INSERTED, jobs[i].ref, now, now)
+        answers[i] = Enqueued(inserted, jobs[i].ref, now, now)
     if len(rows) > 1:
         later = {row[0]: utc(row[2]) for row in rows[1:]}
         for i in which:
             if jobs[i].id in later:
-                answers[i] = Enqueued(EnqueueStatus.INSERTED, jobs[i].ref, now, later[jobs[i].id])
+                answers[i] = Enqueued(inserted, jobs[i].ref, now, later[jobs[i].id])
 
 
 def _limited(
