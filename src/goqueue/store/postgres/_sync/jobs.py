@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from goqueue.model.errors import ConfigurationError, InvalidInput, StoreUnavailable
+from goqueue.model.errors import ConfigurationError, GoQueueError, InvalidInput, StoreUnavailable
 from goqueue.model.query import Changed, ChangeStatus, Selection
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import migrate
@@ -62,7 +63,8 @@ class PostgresJobs:
         """Close all connections. Idempotent."""
         wake, _ = self._wakeups.trailing(math.inf)
         if wake:
-            self._database.run(_notify(wake))
+            with suppress(GoQueueError):  # polls make up for it
+                self._database.run(_notify(wake))
         self._database.close()
 
     @property
