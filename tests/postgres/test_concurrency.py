@@ -254,6 +254,21 @@ async def test_an_enqueue_is_heard_at_once_and_a_burst_once_more(make_store: Mak
         more.cancel()
 
 
+async def test_a_batch_with_an_id_that_is_there_stores_the_others_and_wakes(make_store: MakeStore) -> None:
+    """The fast statement fails as a whole; the one that comes for it must send the wake-up as well."""
+    store = await make_store(notify_window_s=0.01)
+    there, later, new = job(), job(delay_s=60.0), job()
+    first = await store.enqueue([there, later])
+    assert [a.run_at == a.created_at for a in first] == [True, False]
+    signals = store.signals("default", ("default",))
+    assert await anext(signals) == Signal("")
+    await asyncio.sleep(0.05)  # the window of the first wake-up ends
+    answers = await store.enqueue([new, there])
+    assert [a.status for a in answers] == [EnqueueStatus.INSERTED, EnqueueStatus.EXISTS]
+    async with asyncio.timeout(5):
+        assert await anext(signals) == Signal("default")
+
+
 async def test_without_notifications_a_store_says_so_and_polls(database_url: str, empty_database_url: str) -> None:
     """As behind a transaction pooler: what is sent is not heard. Here because it is sent in another database."""
     store = PostgresStore(database_url, settings=StoreSettings(self_test_s=0.2))
