@@ -23,7 +23,7 @@ from goqueue.model.lease import Beat, Want, WorkerInfo
 from goqueue.model.outcome import Complete, Settlement
 from goqueue.settings import StoreSettings
 from goqueue.store.postgres import PostgresStore
-from goqueue.store.postgres._sync.database import NO_SEQUENTIAL_SCANS
+from goqueue.store.postgres._sync.database import GUARD
 from goqueue.store.postgres.adapters import teach
 from goqueue.store.postgres.lanes import START, Lane
 from goqueue.store.postgres.pack import float8s, int8s, raw_texts, uuids
@@ -86,7 +86,7 @@ async def seed(url: str) -> None:
 def plan(connection: psycopg.Connection[Any], sql: bytes, params: tuple[object, ...], *, generic: bool) -> list[Node]:
     """Return the nodes of a statement's plan."""
     with connection.transaction():
-        connection.execute(NO_SEQUENTIAL_SCANS)
+        connection.execute(GUARD.format(local="true", lock_ms=10_000).encode())
         cursor = connection.cursor(binary=False)
         options = b"FORMAT JSON, GENERIC_PLAN" if generic else b"FORMAT JSON"
         cursor.execute(b"EXPLAIN (" + options + b") " + sql, () if generic else params, prepare=False)

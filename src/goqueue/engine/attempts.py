@@ -74,7 +74,9 @@ class Attempts:
         else:
             work = self._run_in_thread(run)
         run.job = aio.start(self._loop, work, self._context.copy())
-        if run.slot == NO_SLOT and not run.decided:
+        lease = run.lease
+        limited = lease.start_in_s is not None or lease.deadline_in_s is not None
+        if limited and run.slot == NO_SLOT and not run.decided:
             self._limit_wait(run)
 
     def reaches(self, task: AnyTask) -> bool:

@@ -25,6 +25,8 @@ SCAN_CHEAP_S: Final = 0.02
 """A scan that costs less may follow another at once."""
 SCAN_BESIDE_S: Final = 0.1
 """At least this long between two scans beside claims that still find jobs."""
+SCAN_LATER_S: Final = 0.001
+"""A scan beside claims lets what has just been claimed start first."""
 SCAN_SHARE: Final = 10
 """A scan rests for this many times what it cost."""
 
@@ -129,6 +131,7 @@ class LaneFetch:
             book.scan = asyncio.create_task(self._scan_quietly(book, want, now), name="goqueue-scan")
 
     async def _scan_quietly(self, book: _Book, want: Want, now: datetime | None) -> None:
+        await asyncio.sleep(SCAN_LATER_S)
         try:
             await self._scan(book, want, now)
         except GoQueueError:

@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NO_SEQUENTIAL_SCANS: Final = b"SELECT pg_catalog.set_config('enable_seqscan', 'off', true)"
-"""Local to the transaction, so that a pooler may sit between."""
+GUARD: Final = (
+    "SELECT pg_catalog.set_config('enable_seqscan', 'off', {local}),"
+    " pg_catalog.set_config('lock_timeout', '{lock_ms}ms', {local})"
+)
+"""No sequential scans (see `Statement.indexed`), and an end to waits for locks. Local to the transaction while a pooler
+may sit between, or for the session once that is known to be ours: a trip of one statement is a tenth of a millisecond
+shorter than a pipeline of two."""
 LOCK_SHARE: Final = 0.8
 """A statement waits for locks for this part of its deadline: the server then says so, and the connection stays good. (A
 deadline that passes costs all connections: nobody can tell a lock from a network that is gone.)"""
@@ -52,6 +57,8 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
 
     deadline_s: float = 15.0
     generation: int = 0
+    guarded: bool = False
+    """Whether the session itself has the settings of `Database`, so that its statements need not bring them."""
 
     @classmethod
     def connect(cls, conninfo: str = "", *, attempts: Attempts | None = None, **kwargs: Any) -> Self:  # type: ignore[override]  # one keyword more
@@ -73,8 +80,8 @@ class DeadlineConnection(Connection["tuple[Any, ...]"]):
         timeout: float | None = None,  # noqa: ASYNC109  the driver's signature
     ) -> T:
         """Wait as the driver does, but no longer than the deadline."""
-        if timeout is not None:
-            return super().wait(gen, interval, timeout)
+        if timeout is not None:  # nothing but the socket ends it earlier: no need to look now and then
+            return super().wait(gen, timeout or interval, timeout)
         try:
             return super().wait(gen, interval, self.deadline_s)
         except pg._WaitTimeout:
@@ -97,7 +104,8 @@ class Database:
         self.explicit = False
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
         lock_ms = max(1, round(settings.statement_timeout_s * LOCK_SHARE * 1000))
-        self._local = NO_SEQUENTIAL_SCANS + b", pg_catalog.set_config('lock_timeout', '%dms', true)" % lock_ms
+        self._local = GUARD.format(local="true", lock_ms=lock_ms).encode()
+        self._lasting = GUARD.format(local="false", lock_ms=lock_ms).encode()
         self._generation = 0
         self._refused = 0
         """Attempts to connect that have failed since the last that did not."""
@@ -261,25 +269,27 @@ class Database:
 
     def _execute(self, statement: Statement, connection: DeadlineConnection, *, transaction: bool) -> Rows:
         sql = query(statement.name)
+        if self.prepare and not transaction and not connection.guarded:
+            connection.execute(self._lasting)
+            connection.guarded = True
+        guarded = connection.guarded and self.prepare
         if self.explicit and not transaction:
             with connection.transaction():
                 connection.execute(self._local)
                 cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     connection.execute(NOTIFY, (topic,), prepare=self.prepare)
-        elif transaction or not (statement.indexed or statement.wake):
+        elif transaction or not (statement.wake or (statement.indexed and not guarded)):
             cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
         else:
             # One trip, one implicit transaction.
             with connection.pipeline():
-                if statement.indexed:
-                    connection.execute(self._local, prepare=self.prepare)
+                if statement.indexed and not guarded:
+                    connection.execute(self._local)
                 cursor = connection.execute(sql, statement.params, prepare=self.prepare, binary=True)
                 for topic in statement.wake:
                     connection.execute(NOTIFY, (topic,), prepare=self.prepare)
-        # `cursor.description` would tell as well, but makes an object for each column.
-        result = cursor.pgresult
-        return cursor.fetchall() if result is not None and result.nfields else ()
+        return cursor.fetchall() if cursor.rownumber is not None else ()  # None: no rows to fetch, not even none
 
     def learn(self, timeout_s: float) -> None:
         """Find out whether statements can be prepared. A failure means: not now."""

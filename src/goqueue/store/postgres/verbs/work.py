@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
@@ -69,11 +70,7 @@ def claim(
         now,
         want.worker_id or NIL,
         want.tenant,
-        pack.texts([lane.queue for lane, _ in lanes]),
-        pack.int2s([lane.priority for lane, _ in lanes]),
-        pack.texts([lane.group_key for lane, _ in lanes]),
-        pack.instants([mark.run_at for _, mark in lanes]),
-        pack.uuids([mark.id for _, mark in lanes]),
+        *_lane_columns(tuple(lanes)),
         want.total if lanes else 0,
     )
     if not outcomes:
@@ -92,32 +89,31 @@ def claim(
     return Picked(Claimed(settled, leases), last)
 
 
+@lru_cache(maxsize=64)  # most claims ask for the same lanes as the one before
+def _lane_columns(lanes: tuple[tuple[Lane, Mark], ...]) -> tuple[pack.Packed, ...]:
+    return (
+        pack.texts([lane.queue for lane, _ in lanes]),
+        pack.int2s([lane.priority for lane, _ in lanes]),
+        pack.texts([lane.group_key for lane, _ in lanes]),
+        pack.instants([mark.run_at for _, mark in lanes]),
+        pack.uuids([mark.id for _, mark in lanes]),
+    )
+
+
 def _leases(
     rows: Sequence[tuple[Any, ...]], lanes: Sequence[tuple[Lane, Mark]], tenant: str
 ) -> tuple[tuple[Lease, ...], dict[Lane, Mark]]:
-    # RETURNING has no order of its own. (Rows mostly are in it already.)
-    rows = sorted(rows, key=_in_order)
-    last = {lanes[row[2] - 1][0]: row for row in rows}
+    # RETURNING has no order of its own: sort by lane, run_at, id. (Rows mostly are in it already.)
+    ordered = sorted(rows, key=_in_order)
+    ends = {row[2]: row for row in ordered}
+    last = {lanes[nth - 1][0]: Mark(utc(row[9]), row[1]) for nth, row in ends.items()}
     leases = []
     for (
-        _,
-        id,
-        nth,
-        fence,
-        attempt,
-        max_attempts,
-        crashes,
-        timeout_s,
-        created_at,
-        run_at,
-        kind,
-        args,
-        tags,
-        meta,
-        at,
+        _, id, nth, fence, attempt, max_attempts, crashes, timeout_s, created_at, run_at, kind, args, tags, meta, at,
         rare,
-    ) in rows:
+    ) in ordered:  # fmt: skip
         lane = lanes[nth - 1][0]
+        due = utc(run_at)
         lease = Lease(
             id=id,
             tenant=tenant,
@@ -131,13 +127,13 @@ def _leases(
             priority=lane.priority,
             timeout_s=timeout_s,
             created_at=utc(created_at),
-            run_at=utc(run_at),
+            run_at=due,
             meta=meta,
             tags=tuple(tags) if tags else (),
-            waited_s=(utc(at) - utc(run_at)).total_seconds(),
+            waited_s=(utc(at) - due).total_seconds(),
         )
         leases.append(lease if rare is None else replace(lease, **asdict(_rare.decode(rare))))
-    return tuple(leases), {lane: Mark(utc(row[9]), row[1]) for lane, row in last.items()}
+    return tuple(leases), last
 
 
 def _in_order(row: tuple[Any, ...]) -> tuple[int, datetime, str]:
