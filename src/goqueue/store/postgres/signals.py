@@ -122,10 +122,29 @@ class Listener:
             await asyncio.sleep(pause)
 
     async def _listen(self, connection: AsyncDeadlineConnection) -> None:
+        """Deliver what is notified, until the connection breaks. Straight from the socket: a lone job waits for it."""
+        loop, socket = asyncio.get_running_loop(), connection.fileno()
+        # What arrives with the answer to a probe comes by the driver.
+        connection.add_notify_handler(lambda notification: self._deliver(notification.payload))
         while True:
-            async for notification in connection.notifies(timeout=PROBE_S):
-                self._deliver(notification.payload)
+            broken: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(socket, self._read, connection, broken)
+            try:
+                await asyncio.wait({broken}, timeout=PROBE_S)
+            finally:
+                loop.remove_reader(socket)
+            if broken.done():
+                broken.result()
             await connection.execute("SELECT 1")
+
+    def _read(self, connection: AsyncDeadlineConnection, broken: asyncio.Future[None]) -> None:
+        try:
+            connection.pgconn.consume_input()
+            while (notified := connection.pgconn.notifies()) is not None:
+                self._deliver(notified.extra.decode())
+        except Exception as e:
+            if not broken.done():
+                broken.set_exception(e)
 
     def _deliver(self, topic: str) -> None:
         for heard in self._waiters:

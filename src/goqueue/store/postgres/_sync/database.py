@@ -260,6 +260,9 @@ class Database:
                 try:
                     rows = self._execute(statement, connection, transaction=transaction)
                 except DriverError as e:
+                    if isinstance(e, pg.LockNotAvailable) and not (statement.indexed or transaction):
+                        # A plain enqueue waits for no key: somebody has locked the table. As good as a server away.
+                        raise StoreUnavailable(f"no answer within {connection.deadline_s:g} s: {e}") from e
                     statement = plan.throw(e)
                 else:
                     statement = plan.send(rows)

@@ -1,0 +1,74 @@
+"""A session that is known to be ours keeps settings and hears notifications; one that may be shared keeps nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from goqueue.model.errors import StoreUnavailable
+from goqueue.model.lease import Signal, Want
+from goqueue.store.postgres import PostgresStore, signals
+from goqueue.store.postgres._async.jobs import _notify
+from goqueue.store.postgres.wakeups import topic
+from tests.postgres.test_concurrency import MakeStore, job, make_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["make_store"]  # a fixture
+
+WANT = Want(worker_id="00000000-0000-0000-0000-000000000001", queues=("default",), total=1)
+
+
+async def setting(store: PostgresStore, name: str) -> str:
+    """What the session of the pool's only connection has when no statement is under way."""
+    assert store._database._pool is not None
+    async with store._database._pool.connection() as connection:
+        row = await (await connection.execute(b"SELECT current_setting($1::text)", (name,))).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+async def test_a_session_of_our_own_keeps_the_guard(make_store: MakeStore) -> None:
+    store = await make_store(pool_max=1, statement_timeout_s=10.0)
+    assert store.capabilities.notifications
+    await store.claim(WANT)
+    assert await setting(store, "enable_seqscan") == "off"
+    assert await setting(store, "lock_timeout") == "8s"
+
+
+async def test_a_session_that_may_be_shared_is_left_as_it_was(make_store: MakeStore) -> None:
+    store = await make_store(pool_max=1)
+    store._database.prepare = False
+    await store.enqueue([job()])
+    await store.claim(WANT)
+    assert await setting(store, "enable_seqscan") == "on"
+    assert await setting(store, "lock_timeout") == "0"
+
+
+async def test_a_wake_up_that_comes_with_the_answer_to_a_probe_is_heard(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "PROBE_S", 0.0)  # probe after probe
+    store = await make_store()
+    heard: AsyncIterator[Signal] = store.signals("default", ("default",))
+    assert await anext(heard) == Signal("")
+    async with asyncio.timeout(10):
+        for _ in range(20):
+            await store._database.run(_notify((topic("default", "default"),)))
+            assert await anext(heard) == Signal("default")
+
+
+async def test_an_enqueue_that_meets_a_locked_table_finds_the_store_unavailable(
+    make_store: MakeStore, database_url: str
+) -> None:
+    store = await make_store(pool_max=1, statement_timeout_s=0.5)
+    await store.claim(WANT)  # its session keeps the bound for locks from now on
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("LOCK TABLE goqueue.job IN ACCESS EXCLUSIVE MODE")
+        for jobs in ([job()], [job(), job()]):
+            with pytest.raises(StoreUnavailable, match=r"0\.5 s"):
+                await store.enqueue(jobs)
