@@ -11,7 +11,6 @@ import datetime
 import gc
 import os
 import time
-import uuid
 from typing import Any
 
 SHIFT_S = float(os.environ.get("GOQUEUE_TEST_CLOCK_S", "0"))
@@ -40,17 +39,17 @@ def _set(type_: type, name: str, value: object) -> None:
 
 def _shift_uuids() -> None:
     try:
-        import uuid_utils.compat as compat
+        import uuid_utils
     except ImportError:
         return  # Python 3.14 makes them itself, from the clock that is shifted already
-    made = compat.uuid7
+    made = uuid_utils.uuid7
 
-    def uuid7(*args: Any, **kwargs: Any) -> uuid.UUID:
+    def uuid7(*args: Any, **kwargs: Any) -> uuid_utils.UUID:
         raw = made(*args, **kwargs).bytes
         milliseconds = int.from_bytes(raw[:6], "big") + int(SHIFT_S * 1000)
-        return uuid.UUID(bytes=milliseconds.to_bytes(6, "big") + raw[6:])
+        return uuid_utils.UUID(bytes=milliseconds.to_bytes(6, "big") + raw[6:])
 
-    compat.uuid7 = uuid7
+    uuid_utils.uuid7 = uuid7
 
 
 if SHIFT_S:
