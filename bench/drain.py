@@ -42,6 +42,15 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """CPU per job while the queue was filled in bulk; None where it cannot be told."""
+
+    machine_us: float | None
+    client_us: float | None
+    """Of that, the process that submitted."""
+
+
+@dataclass(frozen=True)
 class Drained:
     """One run."""
 
@@ -51,15 +60,20 @@ class Drained:
     """The rate of handlers between the first and the last tenth."""
     worker_us: float | None
     machine_us: float | None
-    fill_us: float | None
-    """CPU of the machine, per job, while the queue was filled in bulk."""
+    filled: Filled
+    busy_before: float
 
     @property
     def all_us(self) -> float | None:
         """CPU of the machine, per job, to submit it in bulk and to work on it."""
-        return None if self.machine_us is None or self.fill_us is None else self.machine_us + self.fill_us
+        filled_us = self.filled.machine_us
+        return None if self.machine_us is None or filled_us is None else self.machine_us + filled_us
 
-    busy_before: float
+    @property
+    def postgres_us(self) -> float | None:
+        """What of that is neither the client's nor the worker's: the server's, and whatever else the kernel did."""
+        parts = (self.all_us, self.filled.client_us, self.worker_us)
+        return None if None in parts else parts[0] - parts[1] - parts[2]  # type: ignore[operator]  # none is None
 
 
 def measure(server: Server, field: Field, options: Options) -> list[Figure]:
@@ -97,14 +111,14 @@ def drain(
         environment = contender.environment(url, processes=processes_count, stamps=made)
         contenders.install(contender, url)
         fill = contender.side("fill", url, "--count", str(jobs))
-        fill_s: float | None = json.loads(processes.call(fill, environment=environment, timeout_s=FILL_S))
-        fill_us = None if fill_s is None else fill_s / jobs * 1e6
+        took_s = json.loads(processes.call(fill, environment=environment, timeout_s=FILL_S)) or (None, None)
+        filled = Filled(*(None if one is None else one / jobs * 1e6 for one in took_s))
         database.settle_down(url)
         busy = server.patience.until_quiet() if is_patient else 0.0
         log = server.folder / f"{contender.name}.log"
         commands = contender.workers(url, processes_count)
         with processes.running(commands, environment=environment, log=log) as groups:
-            return _watch(made, groups, url, contender, jobs, busy, fill_us, options.timeout_s)
+            return _watch(made, groups, url, contender, jobs, busy, filled, options.timeout_s)
 
 
 def _share(contender: Contender, jobs: int) -> int:
@@ -118,7 +132,7 @@ def _watch(
     contender: Contender,
     jobs: int,
     busy: float,
-    fill_us: float | None,
+    filled: Filled,
     timeout_s: float,
 ) -> Drained:
     deadline = time.monotonic() + timeout_s
@@ -143,7 +157,7 @@ def _watch(
         steady_per_s=stamps.steady_per_s(begun),
         worker_us=_per_job_us(workers_before, workers_after, left_before),
         machine_us=_per_job_us(machine_before, machine_after, left_before),
-        fill_us=fill_us,
+        filled=filled,
         busy_before=busy,
     )
 
@@ -166,9 +180,10 @@ def _figure(contender: Contender, taken: Turns[Drained], options: Options, count
         config=f"{_share(contender, options.jobs)} no-op jobs; {contender.config}",
         more={
             "steady_per_s": median_of([run.steady_per_s for run in own]),
-            "worker_cpu_us_per_job": median_of([run.worker_us for run in own]),
-            "machine_cpu_us_per_job": median_of([run.machine_us for run in own]),
-            "fill_cpu_us_per_job": median_of([run.fill_us for run in own]),
+            "client_cpu_us": median_of([run.filled.client_us for run in own]),
+            "worker_cpu_us": median_of([run.worker_us for run in own]),
+            "postgres_cpu_us": median_of([run.postgres_us for run in own]),
+            "machine_cpu_us": median_of([run.all_us for run in own]),
         },
         busy_before=[run.busy_before for run in own],
     )

@@ -1,9 +1,9 @@
 """The words that every side understands, and its command line.
 
-``install`` the schema; ``fill`` in bulk, and print the CPU seconds that the machine took for it; ``one``, ``callers``
-and ``bulk`` submit, and print how fast; ``trickle`` one job every 20 to 50 ms, ``flow`` as fast as they are worked on,
-``pace`` at a steady rate until SIGTERM; ``work``. Standard library and uvloop only: the peers import it in their own
-environments.
+``install`` the schema; ``fill`` in bulk, and print the CPU seconds that the machine and this process took for it;
+``one``, ``callers`` and ``bulk`` submit, and print how fast; ``trickle`` one job every 20 to 50 ms, ``flow`` as fast as
+they are worked on, ``pace`` at a steady rate until SIGTERM; ``work``. Standard library and uvloop only: the peers
+import it in their own environments.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -105,10 +106,10 @@ async def _connected(side: Side, options: argparse.Namespace) -> None:
     try:
         match options.verb:
             case "fill":
-                before = machine_busy_s()
+                before, own_before = machine_busy_s(), time.process_time()
                 await feeding.fill(side, numbers)
-                after = machine_busy_s()
-                print(json.dumps(None if before is None or after is None else after - before))
+                after, own_s = machine_busy_s(), time.process_time() - own_before
+                print(json.dumps(None if before is None or after is None else [after - before, own_s]))
             case "trickle":
                 await feeding.trickle(side, attached(), numbers, options.seed)
             case "flow":
