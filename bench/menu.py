@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from bench import drain, entrants, held, http, large, memory, pairs, peers, pickup, pressure, steady, submit
+from bench import drain, entrants, fleet, held, http, large, memory, pairs, peers, pickup, pressure, steady, submit
 from bench.contenders import GoQueueContender, find_goqueue
 from bench.database import Server
 from bench.entrants import Field
@@ -90,9 +90,13 @@ class Kitchen:
         return large.ahead(self.server, self.goqueue, options)
 
     def scales(self) -> list[Figure]:
-        """See `bench.large`."""
+        """See `bench.large` and `bench.fleet`."""
         depths = tuple(10**power for power in range(3, 8) if 10**power <= (self.jobs or 10**7))
-        return large.scale(self.server, self.goqueue, large.ScaleOptions(depths, claims=40))
+        workers = fleet.Options(self.jobs or 50_000, self.runs, self.options.seconds or 30.0)
+        return [
+            *fleet.measure(self.server, self.goqueue, workers),
+            *large.scale(self.server, self.goqueue, large.ScaleOptions(depths, claims=40)),
+        ]
 
     def holds_memory(self) -> list[Figure]:
         """See `bench.memory`."""

@@ -1,6 +1,7 @@
 """`submit`: how fast jobs are stored through a client's own library, beside peers and limits.
 
-One caller, each job a call; several callers in one process; calls of 1,000 jobs. HTTP is the bench `http`.
+One caller, each job a call; several callers in one process; many jobs in a call: 1,000, or all where the library makes
+statements of them by itself, as ours does. HTTP is the bench `http`.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def _figure(contender: Contender, way: str, runs: Sequence[Run]) -> Figure:
         name=f"{contender.name}, {way}",
         unit="jobs/s",
         runs=[run.per_s for run in own],
-        config=f"one client process, a call a job, in bulk calls of {CHUNK:,}; {contender.config}",
+        config=f"one client process, a call a job, in bulk {_calls(contender)}; {contender.config}",
         more={
             "call_p50_ms": median_of([run.p50_ms for run in own]),
             "call_p99_ms": median_of([run.p99_ms for run in own]),
@@ -122,6 +123,10 @@ def _figure(contender: Contender, way: str, runs: Sequence[Run]) -> Figure:
         },
         busy_before=[run.busy_before for run in runs],
     )
+
+
+def _calls(contender: Contender) -> str:
+    return "one call" if contender.name == OURS else f"calls of {CHUNK:,}"
 
 
 def _ratios(field: Sequence[Contender], taken: Turns[Run], way: str) -> list[Figure]:

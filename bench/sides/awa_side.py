@@ -26,6 +26,8 @@ class Noop:
 class AwaSide:
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     def __init__(self) -> None:
         self._client: awa.AsyncClient | None = None
 

@@ -27,6 +27,8 @@ POLL_S = 1.0
 class BareSide(bare.BareTable):
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     async def enqueue_one(self, i: int) -> None:
         """One job, one statement, which also wakes the worker."""
         await self.pool.fetchval(ONE, _encoded(i))

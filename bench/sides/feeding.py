@@ -21,6 +21,9 @@ FLOW_STALL_S = 60.0
 class Feeder(Protocol):
     """What of a side is needed here."""
 
+    takes_any_number: bool
+    """Whether `enqueue_many` is meant for more than `CHUNK` jobs, too: the library makes statements of them."""
+
     async def enqueue_one(self, i: int) -> None:
         """Enqueue one job."""
 

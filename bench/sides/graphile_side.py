@@ -21,6 +21,8 @@ INSTALL_S = 60.0
 class GraphileSide(Pooled):
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     async def install(self, url: str) -> None:
         """Run its migrations."""
         script = Path(os.environ["GRAPHILE_FOLDER"]) / "graphile.mjs"

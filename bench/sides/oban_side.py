@@ -30,6 +30,8 @@ Noop: Any = worker(queue="default")(_Noop)  # Any: the decorator adds `new`
 class ObanSide:
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     def __init__(self) -> None:
         self._pool: AsyncConnectionPool | None = None
         self._oban: Oban | None = None

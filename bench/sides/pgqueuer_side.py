@@ -24,6 +24,8 @@ DEQUEUE_TIMEOUT_S = 30
 class PgQueuerSide:
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     def __init__(self) -> None:
         self._pool: asyncpg.Pool | None = None
         self._connection: asyncpg.Connection | None = None

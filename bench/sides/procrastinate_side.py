@@ -17,6 +17,8 @@ STOP_S = 2.0
 class ProcrastinateSide:
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     def __init__(self) -> None:
         self._app: App | None = None
         self._task: Task | None = None

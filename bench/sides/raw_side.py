@@ -17,6 +17,8 @@ PAUSE_S = 0.001
 class RawSide(bare.BareTable):
     """See `bench.sides.verbs.Side`."""
 
+    takes_any_number = False
+
     async def enqueue_one(self, i: int) -> None:
         """One job, one statement, nobody is woken."""
         await self.pool.fetchval(ONE, verbs.text_of(i))

@@ -14,7 +14,8 @@ WARM_UP_SHARE = 10
 async def submit(side: Feeder, verb: str, numbers: range, callers: int) -> dict[str, float]:
     """Submit all jobs and return the rate and the percentiles of a call, after a tenth of them as a warm-up.
 
-    ``one`` and ``callers``: that many callers, each with a call a job. ``bulk``: calls of `CHUNK`, one after another.
+    ``one`` and ``callers``: that many callers, each with a call a job. ``bulk``: calls of `CHUNK`, one after
+    another, or one call for all, to a library that makes statements of it by itself.
     """
     warm = range(numbers.stop, numbers.stop + max(1, len(numbers) // WARM_UP_SHARE))
     for jobs in (warm, numbers):
@@ -45,8 +46,9 @@ async def _caller(side: Feeder, left: Iterator[int], took: list[float]) -> None:
 
 async def _bulk(side: Feeder, jobs: range) -> list[float]:
     took: list[float] = []
-    for first in range(0, len(jobs), CHUNK):
+    size = len(jobs) if side.takes_any_number else CHUNK
+    for first in range(0, len(jobs), size):
         began = time.perf_counter()
-        await side.enqueue_many(jobs[first : first + CHUNK])
+        await side.enqueue_many(jobs[first : first + size])
         took.append(time.perf_counter() - began)
     return took

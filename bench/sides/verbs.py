@@ -30,6 +30,9 @@ SUBMITTING = ("one", "callers", "bulk")
 class Side(Protocol):
     """One system under measurement, as its users use it."""
 
+    takes_any_number: bool
+    """See `feeding.Feeder`."""
+
     async def install(self, url: str) -> None:
         """Bring the schema into an empty database."""
 

@@ -25,6 +25,12 @@ _encoder = msgspec.json.Encoder()
 _sorted_encoder = msgspec.json.Encoder(order="deterministic")
 
 
+class CheckedArgs(bytes):
+    """Arguments that whoever encoded them has checked as `check_json` does: they are not looked at a second time."""
+
+    __slots__ = ()
+
+
 def check_json(raw: bytes, pointer: str, bytes_max: int, *, must_be_object: bool = False) -> None:
     """Check that encoded JSON can be stored faithfully: valid, not too large or deep, no NUL, no lone surrogate.
 

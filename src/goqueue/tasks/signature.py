@@ -15,6 +15,7 @@ import msgspec
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, InvalidArguments
 from goqueue.tasks import encoding
+from goqueue.tasks.codec import CheckedArgs
 from goqueue.tasks.context import Context
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Signature:
                 raise
             raise InvalidArguments(f"cannot be stored as JSON: {e}", "/args") from e
         self._decode(raw)
-        return raw
+        return CheckedArgs(raw)
 
     def decode(self, raw: bytes) -> dict[str, object]:
         """Decode stored arguments to keyword arguments. Raises `InvalidArguments`, which names the argument."""

@@ -1,4 +1,4 @@
-"""What really differs between the clients: signals, locks, sleeping, gathering.
+"""What really differs between the clients: signals, locks, sleeping, gathering, sending ahead.
 
 Its twin in ``_sync`` is written by hand too.
 """
@@ -7,10 +7,45 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Lock, sleep
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from goqueue.store.gather import Gatherer
 
-__all__ = ["Gatherer", "Lock", "Signal", "sleep"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Self
+
+__all__ = ["Gatherer", "Lock", "Sending", "Signal", "sleep"]
+
+T = TypeVar("T")
+
+
+class Sending(Generic[T]):
+    """Sends while its block prepares what comes next; after the block ``result`` is the answer.
+
+    With ``beside`` False it sends before the block instead. An error of the sending comes at the end of the block,
+    also over one of the block's own: what was sent comes first.
+    """
+
+    def __init__(self, send: Callable[[], Coroutine[object, object, list[T]]], *, beside: bool) -> None:
+        self.result: list[T] = []
+        self._send = send
+        self._beside = beside
+        self._task: asyncio.Task[list[T]] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._beside:
+            self._task = asyncio.create_task(self._send())
+        else:
+            self.result = await self._send()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._task is None:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._task.cancel()
+        self.result = await self._task
 
 
 class Signal:

@@ -6,6 +6,7 @@ It knows no store by name: it is made with a function that makes one. `goqueue.w
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -14,8 +15,9 @@ import msgspec
 from goqueue.client import many, results
 from goqueue.client._sync.changes import AsyncChanges
 from goqueue.client._sync.job import Job
-from goqueue.client._sync.primitives import Gatherer, Lock, sleep
+from goqueue.client._sync.primitives import Gatherer, Lock, Sending, sleep
 from goqueue.client._sync.waiter import Waiter
+from goqueue.client.batch import PIECE, Batch
 from goqueue.model import limits
 from goqueue.model.errors import (
     ClientClosed,
@@ -99,7 +101,9 @@ class Client(AsyncChanges):
         Raises `InvalidJob` for what cannot be stored, `UniqueConflict` if another job holds the key and the job says
         ``reject``, `IdConflict` if there is another job with the id you gave, `StoreUnavailable`.
         """
-        handle = (self._enqueue_batch([job], conn))[0]
+        self._refuse_closed()
+        batch = Batch([job], [prepare(job, self._tenant)])
+        handle = (self._enqueue_batch(batch, conn))[0]
         if isinstance(handle, Conflict):
             raise handle
         return handle
@@ -107,27 +111,46 @@ class Client(AsyncChanges):
     def enqueue_many(self, jobs: Iterable[NewJob[R]], *, conn: object = None) -> list[Job[R]]:
         """Store any number of jobs, 1,000 in a statement, and return their handles in order.
 
-        Each 1,000 is stored whole or not at all. Raises like `enqueue`; for jobs that meet a conflict
-        `PartlyEnqueued`, after all others are stored.
+        Each 1,000 is stored whole or not at all, after those before it; the next are taken from ``jobs`` meanwhile.
+        Raises like `enqueue`; for jobs that meet a conflict `PartlyEnqueued`, after all others are stored.
         """
         source = iter(jobs)
         stored: list[Job[R] | Conflict] = []
-        while batch := list(islice(source, limits.BATCH_MAX)):
-            try:
-                stored += self._enqueue_batch(batch, conn)
-            except GoQueueError as e:
-                if stored:
-                    e.add_note(f"The first {len(stored)} jobs of this enqueue_many are stored.")
-                raise
+        try:
+            batch = self._prepared(source)
+            while batch.ready:
+                # A full one is on its way while the next is prepared; the caller's own connection is used by one alone.
+                beside = conn is None and len(batch.ready) == limits.BATCH_MAX
+                sending = Sending(partial(self._enqueue_batch, batch, conn), beside=beside)
+                try:
+                    with sending:
+                        batch = self._prepared(source)
+                finally:
+                    stored += sending.result
+        except GoQueueError as e:
+            if stored:
+                e.add_note(f"The first {len(stored)} jobs of this enqueue_many are stored.")
+            raise
         conflicts = {i: handle for i, handle in enumerate(stored) if isinstance(handle, Conflict)}
         if conflicts:
             ids = [None if isinstance(handle, Conflict) else handle.id for handle in stored]
             raise PartlyEnqueued(results.first_conflict(conflicts), ids, conflicts)
         return cast("list[Job[R]]", stored)
 
-    def _enqueue_batch(self, jobs: Sequence[NewJob[R]], conn: object) -> list[Job[R] | Conflict]:
+    def _prepared(self, source: Iterator[NewJob[R]]) -> Batch[R]:
+        """Take the next jobs, at most as many as one statement takes, and prepare them."""
+        given: list[NewJob[R]] = []
+        ready: list[NewJob[R]] = []
+        while piece := list(islice(source, min(PIECE, limits.BATCH_MAX - len(given)))):
+            given += piece
+            ready += [prepare(job, self._tenant) for job in piece]
+            if len(piece) == PIECE:
+                sleep(0)
+        return Batch(given, ready)
+
+    def _enqueue_batch(self, batch: Batch[R], conn: object) -> list[Job[R] | Conflict]:
         self._refuse_closed()
-        ready = [prepare(job, self._tenant) for job in jobs]
+        jobs, ready = batch
         if conn is None:
             # An id of the caller's may have been sent before, and be history already: look before storing it again.
             answers = self._send(ready, retry=any(job.id for job in jobs))

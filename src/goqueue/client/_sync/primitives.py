@@ -1,21 +1,61 @@
-"""What really differs between the clients: signals, locks, sleeping, gathering.
+"""What really differs between the clients: signals, locks, sleeping, gathering, sending ahead.
 
 Its twin in ``_async`` is written by hand too.
 """
 
 from __future__ import annotations
 
+import contextvars
 import threading
+from concurrent.futures import Future
 from threading import Lock
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from goqueue.model.job import NewJob
     from goqueue.model.query import Enqueued
     from goqueue.store.jobs_sync import JobStore
 
-__all__ = ["Gatherer", "Lock", "Signal", "sleep"]
+__all__ = ["Gatherer", "Lock", "Sending", "Signal", "sleep"]
+
+T = TypeVar("T")
+
+
+class Sending(Generic[T]):
+    """Sends in a thread while its block prepares what comes next; after the block ``result`` is the answer.
+
+    With ``beside`` False it sends before the block instead. An error of the sending comes at the end of the block,
+    also over one of the block's own: what was sent comes first.
+    """
+
+    def __init__(self, send: Callable[[], list[T]], *, beside: bool) -> None:
+        self.result: list[T] = []
+        self._send = send
+        self._beside = beside
+        self._sent: Future[list[T]] | None = None
+
+    def __enter__(self) -> Self:
+        if self._beside:
+            self._sent = Future()
+            run = contextvars.copy_context().run
+            threading.Thread(target=run, args=(self._run, self._sent), name="goqueue-enqueue", daemon=True).start()
+        else:
+            self.result = self._send()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._sent is not None:
+            self.result = self._sent.result()  # the store's deadlines end it
+
+    def _run(self, sent: Future[list[T]]) -> None:
+        try:
+            sent.set_result(self._send())
+        except BaseException as error:
+            sent.set_exception(error)
 
 
 class Gatherer:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from goqueue.client._async.client import AsyncClient
+from goqueue.client._async.primitives import sleep
 from goqueue.model import limits
 from goqueue.model.errors import (
     IdConflict,
@@ -196,6 +197,55 @@ async def test_a_store_that_goes_away_among_many_says_how_many_are_stored() -> N
     assert gone.value.__notes__ == [f"The first {limits.BATCH_MAX} jobs of this enqueue_many are stored."]
 
 
+class Taken:
+    """An iterator that counts; ``bad`` is the place of a job that cannot be stored."""
+
+    def __init__(self, total: int, *, bad: int = -1) -> None:
+        self.count = 0
+        self._total = total
+        self._bad = bad
+
+    def __iter__(self) -> Iterator[NewJob[object]]:
+        for n in range(self._total):
+            self.count += 1
+            yield JOB.options(priority=99) if n == self._bad else JOB
+
+
+async def test_the_next_jobs_are_taken_while_a_statement_is_under_way() -> None:
+    world, taken = World(), Taken(limits.BATCH_MAX + 1)
+    inner = world.store.inner.enqueue
+    taken_at: list[int] = []
+
+    async def slow(jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
+        for _ in range(1_000):
+            if taken.count > limits.BATCH_MAX:
+                break
+            await sleep(0.01)
+        taken_at.append(taken.count)
+        return await inner(jobs, retry)
+
+    world.store.inner.enqueue = slow  # type: ignore[method-assign]
+    assert len(await world.client.enqueue_many(taken)) == limits.BATCH_MAX + 1
+    assert taken_at[0] == limits.BATCH_MAX + 1
+
+
+async def test_a_bad_job_among_many_says_how_many_are_stored() -> None:
+    world = World()
+    with pytest.raises(InvalidJob) as bad:
+        await world.client.enqueue_many(Taken(2 * limits.BATCH_MAX, bad=limits.BATCH_MAX + 250))
+    assert bad.value.__notes__ == [f"The first {limits.BATCH_MAX} jobs of this enqueue_many are stored."]
+    assert len(world.stored()) == limits.BATCH_MAX
+
+
+async def test_of_two_failures_the_one_of_the_earlier_jobs_is_told() -> None:
+    world = World()
+    world.store.enqueues_to_refuse = 100
+    with pytest.raises(StoreUnavailable) as gone:
+        await world.client.enqueue_many(Taken(2 * limits.BATCH_MAX, bad=limits.BATCH_MAX + 250))
+    assert not hasattr(gone.value, "__notes__")
+    assert world.stored() == []
+
+
 # -- in a transaction of the caller's own -----------------------------------------------------------
 
 
@@ -208,6 +258,21 @@ async def test_a_connection_of_the_callers_is_used_without_opening_our_own() -> 
     assert job.id == transactions.calls[0][1][0].id
     assert len(jobs) == limits.BATCH_MAX + 1
     assert world.store.opens == 0
+
+
+async def test_nothing_is_taken_while_a_connection_of_the_callers_is_in_use() -> None:
+    world, taken = World(), Taken(limits.BATCH_MAX + 1)
+    taken_at: list[int] = []
+
+    class Slow(Transactions):
+        async def enqueue(self, conn: object, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
+            await sleep(0.05)
+            taken_at.append(taken.count)
+            return await super().enqueue(conn, jobs)
+
+    client = AsyncClient(connect=lambda: world.store, transactions=Slow())
+    await client.enqueue_many(taken, conn=object())
+    assert taken_at == [limits.BATCH_MAX, limits.BATCH_MAX + 1]
 
 
 async def test_nothing_is_sent_again_on_a_connection_of_the_callers() -> None:
