@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from goqueue.model.errors import StoreUnavailable
+from goqueue.model.job import Unique
 from goqueue.model.lease import Signal, Want
+from goqueue.model.query import EnqueueStatus
 from goqueue.store.postgres import PostgresStore, signals
+from goqueue.store.postgres._async import database
 from goqueue.store.postgres._async.jobs import _notify
 from goqueue.store.postgres.wakeups import topic
 from tests.postgres.test_concurrency import MakeStore, job, make_store
@@ -72,3 +75,60 @@ async def test_an_enqueue_that_meets_a_locked_table_finds_the_store_unavailable(
         for jobs in ([job()], [job(), job()]):
             with pytest.raises(StoreUnavailable, match=r"0\.5 s"):
                 await store.enqueue(jobs)
+
+
+async def test_a_session_that_is_heard_but_is_anothers_is_left_as_it_was(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler that passes notifications on: its sessions belong to other processes than those that it names."""
+    monkeypatch.setattr(database, "IF_OWN", database.IF_OWN.replace("=", "<>"))
+    store = await make_store(pool_max=1)
+    assert store.capabilities.notifications
+    assert not store._database.prepare
+    store._database.prepare = True  # a connection of before the pooler came
+    await store.claim(WANT)
+    assert not store._database.prepare
+    assert await setting(store, "enable_seqscan") == "on"
+    assert await setting(store, "lock_timeout") == "0"
+
+
+async def test_jobs_whose_wake_up_cannot_be_sent_are_stored(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await make_store()
+    run = store._database.run
+
+    async def fail_to_notify(plan: Any, **how: Any) -> Any:
+        if plan.__name__ == "_notify":
+            raise StoreUnavailable("gone")
+        return await run(plan, **how)
+
+    monkeypatch.setattr(store._database, "run", fail_to_notify)
+    (answer,) = await store.enqueue([job()], retry=True)
+    assert answer.status is EnqueueStatus.INSERTED
+    assert store._wakeups._due
+
+
+async def test_a_wake_up_does_not_wait_with_an_enqueue_that_waits_for_a_key(
+    make_store: MakeStore, database_url: str
+) -> None:
+    """Jobs that are committed have a wake-up due; it does not ride with one that may be under way for long."""
+    store = await make_store(notify_window_s=0.2)
+    listener = await make_store()
+    keyed = job(unique=Unique(key="held"))
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await PostgresStore.enqueue_in(store, other, [keyed])
+        heard: AsyncIterator[Signal] = listener.signals("default", ("default",))
+        assert await anext(heard) == Signal("")
+        await store.enqueue([job()])
+        async with asyncio.timeout(10):
+            assert await anext(heard) == Signal("default")
+        await store.enqueue([job()])  # its wake-up is due at the end of the window
+        assert store._wakeups._due
+        await asyncio.sleep(0.12)
+        waits = asyncio.create_task(store.enqueue([job(unique=Unique(key="held"))]))
+        async with asyncio.timeout(5):
+            assert await anext(heard) == Signal("default")
+        assert not waits.done()
+        await other.rollback()
+    await waits

@@ -220,6 +220,10 @@ class StoreUnavailable(Unavailable):
     code = "store_unavailable"
 
 
+class NotSent(StoreUnavailable):
+    """The same, and it is certain that nothing was stored: the store was not even asked."""
+
+
 class KeyBusy(Unavailable):
     """An open transaction elsewhere holds the same unique key; wait for it and try again."""
 

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from goqueue.model.errors import GoQueueError, StoreUnavailable, Unavailable
+from goqueue.model.errors import GoQueueError, NotSent, StoreUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,8 +47,9 @@ async def store_each(
 class Gatherer:
     """Gathers single jobs into batches of at most ``batch_max``; at most ``in_flight_max`` are in the store at once.
 
-    At most ``waiting_max`` jobs wait; beyond that `submit` raises `StoreUnavailable` at once. ``heard`` is told of
-    each answer (True) and of each failure to get one (False).
+    At most ``waiting_max`` jobs wait; beyond that `submit` raises `NotSent` at once. When the store does not answer a
+    batch in time, those that have waited meanwhile get `NotSent` too: nobody waits for one deadline after the other.
+    ``heard`` is told of each answer (True) and of each failure to get one (False).
     """
 
     def __init__(
@@ -78,9 +79,9 @@ class Gatherer:
         has stored nothing; later it has.
         """
         if self._closed:
-            raise StoreUnavailable("this process is stopping")
+            raise NotSent("this process is stopping")
         if len(self._waiting) >= self._waiting_max:
-            raise StoreUnavailable(f"{self._waiting_max} submissions wait for the store already; try again later")
+            raise NotSent(f"{self._waiting_max} submissions wait for the store already; try again later")
         if not (self._flights or self._alone):
             return await self._go_alone(job)
         waiter: Waiter = asyncio.get_running_loop().create_future()
@@ -89,6 +90,7 @@ class Gatherer:
         if not self._flights or len(self._flights) + (self._alone is not None) < self._in_flight_max:
             flight = asyncio.create_task(self._fly(), name="goqueue.gather")
             self._flights.add(flight)
+            flight.add_done_callback(self._landed)
         return await waiter
 
     async def _go_alone(self, job: NewJob[object]) -> Enqueued:
@@ -117,9 +119,18 @@ class Gatherer:
         late = [flight for flight in self._flights if flight.cancel()]
         if late:
             await asyncio.wait(late, timeout=grace_s)
+        self._send_back(NotSent("this process stopped before the job was stored"))
+
+    def _send_back(self, error: NotSent) -> None:
+        """Fail all that wait."""
         while self._waiting:
-            _, waiter = self._waiting.popleft()
-            _fail(waiter, StoreUnavailable("this process stopped before the job was stored"))
+            _fail(self._waiting.popleft()[1], error)
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        """A flight is over: also one that somebody else has cancelled, perhaps before it began."""
+        self._flights.discard(flight)
+        if flight.cancelled() and not self._flights:
+            self._send_back(NotSent("what would have stored the job was cancelled"))
 
     async def _fly(self) -> None:
         try:
@@ -140,7 +151,10 @@ class Gatherer:
                 for _, waiter in batch:
                     _fail(waiter, StoreUnavailable("this process stopped before the store answered"))
                 raise
-            self._heard(not any(isinstance(answer, Unavailable) for answer in answers))
+            answered = not any(isinstance(answer, Unavailable) for answer in answers)
+            self._heard(answered)
+            if not answered:
+                self._send_back(NotSent("the store did not answer those before in time; nothing of this job was sent"))
             for (_, waiter), answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Exception):
                     _fail(waiter, answer)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from goqueue.client._async.client import AsyncClient
-from goqueue.model.errors import ClientClosed, InvalidInput, StoreUnavailable
+from goqueue.model.errors import ClientClosed, InvalidInput, NotSent, StoreUnavailable
 from goqueue.model.job import NewJob, Unique
 from goqueue.model.query import Filter, Query
 from goqueue.settings import ClientSettings
@@ -110,3 +111,40 @@ async def test_close_lets_what_is_under_way_be_stored(client: AsyncClient, store
     gate.open()
     await closing
     assert len(await asyncio.gather(*sent)) == 5
+
+
+async def test_beyond_the_bound_it_is_refused_and_never_goes_past_the_others(store: FaultyStore) -> None:
+    settings = ClientSettings(gather_max=5, enqueues_waiting_max=5, enqueue_tries=2, retry_base_s=0.0)
+    async with AsyncClient(connect=lambda: store, settings=settings) as client:
+        await client.enqueue(job("opens the store"))
+        gate = Gate()
+        store.before_enqueue = gate.pass_through
+        sent = [asyncio.create_task(client.enqueue(job())) for _ in range(100)]
+        await gate.wait_for(2)
+        async with asyncio.timeout(5):
+            while sum(task.done() for task in sent) < 89:  # noqa: ASYNC110  what is there to wait for otherwise
+                await asyncio.sleep(0)
+        gate.open()
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, BaseException)]
+        assert all(isinstance(answer, NotSent) and "try again later" in str(answer) for answer in refused)
+        assert len(refused) == 89
+        assert sizes(store) == [1, 1, 5, 5]
+
+
+async def test_a_close_that_is_cut_off_closes_the_store(store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = asyncio.Event()
+    monkeypatch.setattr(store, "close", closes := AsyncMock(side_effect=lambda: closed.set()))
+    client = AsyncClient(connect=lambda: store)
+    await client.enqueue(job("opens the store"))
+    gate = Gate()
+    store.before_enqueue = gate.pass_through
+    sent = asyncio.create_task(client.enqueue(job()))
+    await gate.wait_for(1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await client.close()
+    assert closed.is_set()
+    closes.assert_awaited_once()
+    gate.open()
+    await sent

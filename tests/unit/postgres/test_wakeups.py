@@ -27,6 +27,7 @@ def test_an_enqueue_late_in_the_window_carries_it_for_those_that_wait() -> None:
     wakeups.leading(["t/a"], 100.0)
     assert wakeups.note(["t/a"], 100.01) == pytest.approx(0.04)
     assert wakeups.leading(["t/a"], 100.03) == (("t/a",), ())
+    wakeups.carried(["t/a"], 100.03)
     assert wakeups.note(["t/a"], 100.04) is None  # who was told to ask at 100.05 is told to ask again
     due, again_s = wakeups.trailing(100.05)
     assert due == ()
@@ -34,13 +35,24 @@ def test_an_enqueue_late_in_the_window_carries_it_for_those_that_wait() -> None:
     assert wakeups.trailing(100.08) == (("t/a",), None)
 
 
-def test_one_that_failed_to_carry_it_leaves_it_to_the_end_of_the_window() -> None:
+def test_one_that_fails_to_carry_it_or_takes_long_leaves_it_to_the_end_of_the_window() -> None:
     wakeups = Wakeups(0.05)
     wakeups.leading(["t/a"], 100.0)
     wakeups.note(["t/a"], 100.01)
-    wake, _ = wakeups.leading(["t/a"], 100.03)
-    wakeups.note(wake, 100.04)
-    assert wakeups.trailing(100.08)[0] == ("t/a",)
+    wakeups.leading(["t/a"], 100.03)
+    assert wakeups.trailing(100.05) == (("t/a",), None)
+
+
+def test_what_is_noted_while_another_is_under_way_waits_on() -> None:
+    """It may have been committed after the other's notification."""
+    wakeups = Wakeups(0.05)
+    wakeups.leading(["t/a"], 100.0)
+    wakeups.note(["t/a"], 100.01)
+    wakeups.leading(["t/a"], 100.03)
+    wakeups.trailing(100.05)
+    wakeups.note(["t/a"], 100.06)
+    wakeups.carried(["t/a"], 100.03)
+    assert wakeups.trailing(100.10) == (("t/a",), None)
 
 
 def test_the_trailing_edge_begins_a_window_of_its_own() -> None:

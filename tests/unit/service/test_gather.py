@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from goqueue.model.errors import IdConflict, StoreUnavailable
+from goqueue.model.errors import IdConflict, NotSent, StoreUnavailable
 from goqueue.model.job import NewJob
 from goqueue.model.query import Enqueued, EnqueueStatus
 from goqueue.store.gather import Gatherer, store_each
@@ -192,6 +192,49 @@ async def test_close_does_not_wait_for_ever(store: FaultyStore) -> None:
     await gate.wait_for(2)
     await gather.close(0.01)
     answers = await asyncio.gather(*waiting[1:], return_exceptions=True)
-    assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+    assert [type(answer) for answer in answers] == [StoreUnavailable] + [NotSent] * 3
     gate.open()  # the first went alone: it is its caller's
     assert isinstance(await waiting[0], Enqueued)
+
+
+async def test_nobody_waits_for_one_deadline_after_the_other(store: FaultyStore) -> None:
+    """What waited while the store did not answer was never sent, and is told so at once."""
+    gather = gatherer(store, batch_max=10)
+    gate = Gate()
+
+    async def give_up(jobs: Sequence[NewJob[object]]) -> None:
+        await gate.pass_through(jobs)
+        raise StoreUnavailable("no answer in time")
+
+    store.before_enqueue = give_up
+    waiting = [asyncio.create_task(gather.submit(job(str(n)))) for n in range(100)]
+    await gate.wait_for(2)
+    gate.open()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [len(batch) for batch in store.batches] == [1, 10]
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 11 + [NotSent] * 89
+    store.before_enqueue = gate.pass_through
+    assert isinstance(await gather.submit(job()), Enqueued)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_flight_that_somebody_cancels_strands_nobody(store: FaultyStore, begun: bool) -> None:
+    gather = gatherer(store, batch_max=1)
+    gate = Gate()
+    store.before_enqueue = gate.pass_through
+    waiting = [asyncio.create_task(gather.submit(job())) for _ in range(6)]
+    if begun:
+        await gate.wait_for(2)
+    else:
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "goqueue.gather":
+            task.cancel()
+    gate.open()
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(answers[0], Enqueued)
+        assert all(isinstance(answer, StoreUnavailable) for answer in answers[1:])
+        assert all(
+            isinstance(answer, Enqueued) for answer in await asyncio.gather(*(gather.submit(job()) for _ in "ab"))
+        )

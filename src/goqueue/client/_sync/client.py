@@ -26,6 +26,7 @@ from goqueue.model.errors import (
     GoQueueError,
     IdConflict,
     InvalidInput,
+    NotSent,
     PartlyEnqueued,
     StoreUnavailable,
     UniqueConflict,
@@ -169,14 +170,16 @@ class Client(AsyncChanges):
         A plain job by itself (no unique key, an id of our own) goes with those that are enqueued at the same time.
         """
         gathered = len(jobs) == 1 and not retry and jobs[0].unique is None
+        sent = retry
         tries = 0
         while True:
             try:
                 store = self._open()
-                if gathered and tries == 0 and self._gatherer is not None:
+                if gathered and not sent and self._gatherer is not None:
                     return [self._gatherer.submit(jobs[0])]
-                return store.enqueue(jobs, retry=retry or tries > 0)
-            except StoreUnavailable:
+                return store.enqueue(jobs, retry=sent)
+            except StoreUnavailable as e:
+                sent = sent or not isinstance(e, NotSent)
                 tries += 1
                 if tries >= self._settings.enqueue_tries:
                     raise
@@ -372,10 +375,12 @@ class Client(AsyncChanges):
         with self._opening:
             store, self._store = self._store, None
             gatherer, self._gatherer = self._gatherer, None
-        if gatherer is not None:
-            gatherer.close(_CLOSE_S)
-        if store is not None:
-            store.close()
+        try:
+            if gatherer is not None:
+                gatherer.close(_CLOSE_S)
+        finally:
+            if store is not None:
+                store.close()
 
     def _refuse_closed(self) -> None:
         if self._closed:

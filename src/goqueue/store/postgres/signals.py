@@ -128,7 +128,7 @@ class Listener:
         connection.add_notify_handler(lambda notification: self._deliver(notification.payload))
         while True:
             broken: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(socket, self._read, connection, broken)
+            loop.add_reader(socket, self._read, connection, socket, broken)
             try:
                 await asyncio.wait({broken}, timeout=PROBE_S)
             finally:
@@ -137,12 +137,14 @@ class Listener:
                 broken.result()
             await connection.execute("SELECT 1")
 
-    def _read(self, connection: AsyncDeadlineConnection, broken: asyncio.Future[None]) -> None:
+    def _read(self, connection: AsyncDeadlineConnection, socket: int, broken: asyncio.Future[None]) -> None:
         try:
             connection.pgconn.consume_input()
             while (notified := connection.pgconn.notifies()) is not None:
-                self._deliver(notified.extra.decode())
+                self._deliver(notified.extra.decode(errors="replace"))
         except Exception as e:
+            # Now: libpq has closed it, and the next connection of this process may get the same number.
+            asyncio.get_running_loop().remove_reader(socket)
             if not broken.done():
                 broken.set_exception(e)
 

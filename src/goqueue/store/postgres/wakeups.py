@@ -38,7 +38,7 @@ class Wakeups:
     def leading(self, topics: Iterable[str], now_s: float | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the topics to notify with this enqueue, and those to `note` once it is committed.
 
-        `note` those to notify, too, if the enqueue fails: other jobs may have waited for them.
+        Say `carried` once it is committed. Until then topics that wait go on waiting: it may fail, or take long.
         """
         now_s = time.monotonic() if now_s is None else now_s
         at_once = []
@@ -47,13 +47,22 @@ class Wakeups:
             for topic in topics:
                 if now_s - self._sent.get(topic, -math.inf) >= self._window_s * _RIDE_SHARE:
                     self._sent[topic] = now_s
-                    self._due.pop(topic, None)
                     at_once.append(topic)
                 else:
                     later.append(topic)
             if len(self._sent) > _TOPICS_MAX:
                 self._sent.clear()
         return tuple(at_once), tuple(later)
+
+    def carried(self, topics: Iterable[str], since_s: float) -> None:
+        """Note that an enqueue which began at ``since_s`` has notified these: for those that waited by then, too.
+
+        What was noted later may have been committed after the notification, and waits on.
+        """
+        with self._lock:
+            for topic in topics:
+                if self._due.get(topic, math.inf) < since_s + self._window_s:
+                    del self._due[topic]
 
     def note(self, topics: Iterable[str], now_s: float | None = None) -> float | None:
         """Note topics whose jobs are committed now; return in how many seconds to ask for `trailing`.

@@ -37,6 +37,9 @@ GUARD: Final = (
 """No sequential scans (see `Statement.indexed`), and an end to waits for locks. Local to the transaction while a pooler
 may sit between, or for the session once that is known to be ours: a trip of one statement is a tenth of a millisecond
 shorter than a pipeline of two."""
+IF_OWN: Final = " WHERE pg_catalog.pg_backend_pid() = %d"
+"""A pooler that passes notifications on also passes the self-test; but its sessions are of other processes than those
+that it names when we connect."""
 LOCK_SHARE: Final = 0.8
 """A statement waits for locks for this part of its deadline: the server then says so, and the connection stays good. (A
 deadline that passes costs all connections: nobody can tell a lock from a network that is gone.)"""
@@ -104,7 +107,7 @@ class AsyncDatabase:
         """Whether each statement needs a transaction that says READ COMMITTED: the database's default is another."""
         lock_ms = max(1, round(settings.statement_timeout_s * LOCK_SHARE * 1000))
         self._local = GUARD.format(local="true", lock_ms=lock_ms).encode()
-        self._lasting = GUARD.format(local="false", lock_ms=lock_ms).encode()
+        self._lasting = (GUARD.format(local="false", lock_ms=lock_ms) + IF_OWN).encode()
         self._generation = 0
         self._refused = 0
         """Attempts to connect that have failed since the last that did not."""
@@ -272,8 +275,11 @@ class AsyncDatabase:
     async def _execute(self, statement: Statement, connection: AsyncDeadlineConnection, *, transaction: bool) -> Rows:
         sql = query(statement.name)
         if self.prepare and not transaction and not connection.guarded:
-            await connection.execute(self._lasting)
-            connection.guarded = True
+            cursor = await connection.execute(self._lasting % connection.pgconn.backend_pid)
+            if cursor.rowcount:
+                connection.guarded = True
+            else:  # the session is somebody else's
+                self.prepare = False
         guarded = connection.guarded and self.prepare
         if self.explicit and not transaction:
             async with connection.transaction():
@@ -322,5 +328,6 @@ class AsyncDatabase:
         async for _ in listener.notifies(timeout=timeout_s, stop_after=1):
             heard = True
         await listener.execute(f"UNLISTEN {channel}".encode())
-        self.prepare = heard
+        own = await listener.execute((b"SELECT" + IF_OWN.encode()) % listener.pgconn.backend_pid)
+        self.prepare = heard and own.rowcount > 0
         return heard

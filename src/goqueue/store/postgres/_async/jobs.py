@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -87,12 +88,10 @@ class AsyncPostgresJobs:
             answers = await self._database.run(plan, atomic=True)
             await self._wake_later(jobs)
             return answers
-        wake, later = self._wakeups.leading(_topics(jobs))
-        try:
-            answers = await self._database.run(_first_wakes(plan, wake))
-        except BaseException:
-            self._note(wake)  # others, that are committed, may have counted on it
-            raise
+        began_s = time.monotonic()
+        wake, later = self._wakeups.leading(_topics(jobs), began_s)
+        answers = await self._database.run(_first_wakes(plan, wake))
+        self._wakeups.carried(wake, began_s)
         self._note(later)
         return answers
 
@@ -164,11 +163,17 @@ class AsyncPostgresJobs:
             await self._database.learn(min(self._settings.self_test_s, LEARN_S))
 
     async def _wake_later(self, jobs: Sequence[NewJob[Any]]) -> None:
-        """Send wake-ups after a commit of ours that could not carry them."""
-        wake, later = self._wakeups.leading(_topics(jobs))
+        """Send wake-ups after a commit that could not carry them. The jobs are stored, whatever becomes of these."""
+        began_s = time.monotonic()
+        wake, later = self._wakeups.leading(_topics(jobs), began_s)
         self._note(later)
         if wake:
-            await self._database.run(_notify(wake))
+            try:
+                await self._database.run(_notify(wake))
+            except GoQueueError:
+                self._note(wake)
+            else:
+                self._wakeups.carried(wake, began_s)
 
     def _note(self, topics: Sequence[str]) -> None:
         """Have wake-ups sent when their window ends. Only after the commit: one sent before it would find nothing."""

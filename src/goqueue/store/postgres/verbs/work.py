@@ -89,7 +89,7 @@ def claim(
     return Picked(Claimed(settled, leases), last)
 
 
-@lru_cache(maxsize=64)  # most claims ask for the same lanes as the one before
+@lru_cache(maxsize=4)  # most claims ask for the same lanes as the one before
 def _lane_columns(lanes: tuple[tuple[Lane, Mark], ...]) -> tuple[pack.Packed, ...]:
     return (
         pack.texts([lane.queue for lane, _ in lanes]),
