@@ -26,6 +26,8 @@ PRIORITIES = 10
 QUEUE_JOBS = 100_000
 """Jobs in all, where queues are many."""
 QUEUES = (1, 100, 1_000, 10_000)
+BATCHES = (1, 10, 100)
+"""Smaller than the usual ones: what a job costs where many workers have little to do each."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,11 @@ def scale(server: Server, goqueue: GoQueueContender, options: ScaleOptions) -> l
                 name = f"{OURS}, a queue of {depth:,} / the first with batches of {batch}"
                 figures += report.ratio("scale", name, [found.per_s], [shallow.per_s], FLAT)
             shallow = shallow or found
+    depth = min(QUEUE_JOBS, max(options.depths))
+    for batch in BATCHES:
+        found, busy = _claims(server, goqueue, Copies(depth), batch, options.claims * 10)
+        figures.append(_row(f"batches of {batch}", found, batch, busy))
     for queues in QUEUES:
-        depth = min(QUEUE_JOBS, max(options.depths))
         batch = min(BATCH, max(1, depth // (options.claims + 10)))
         found, busy = _claims(server, goqueue, Copies(depth, queues=min(queues, depth)), batch, options.claims)
         figures.append(_row(f"{queues:,} queues, {depth:,} jobs", found, batch, busy))
