@@ -10,8 +10,9 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from bench import contenders, drain, processes, watching
+from bench import contenders, database, drain, processes, watching
 from bench.contenders import OURS, GoQueueContender
 from bench.database import Server
 from bench.report import Figure, median_of
@@ -21,6 +22,7 @@ WARM_UP_S = 5.0
 MODELLED = ((2, 2), (4, 4), (16, 8), (100, 32))
 """Worker processes, each on a core of its own, and cores of the database's server."""
 MODEL = "a model, not measured"
+CONNECTIONS: Final = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'goqueue'"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _idle(server: Server, goqueue: GoQueueContender, seconds: float) -> list[Fig
             machine, own = processes.machine_busy_s(), processes.groups_busy_s(groups)
             _sleep(groups, seconds)
             machine_after, own_after = processes.machine_busy_s(), processes.groups_busy_s(groups)
-            memory = processes.groups_memory_bytes(groups)
+            memory, connections = processes.groups_memory_bytes(groups), database.count(url, CONNECTIONS)
     if machine is None or own is None or machine_after is None or own_after is None:
         return []
     a_second = 1e3 / seconds / IDLE_WORKERS
@@ -112,6 +114,7 @@ def _idle(server: Server, goqueue: GoQueueContender, seconds: float) -> list[Fig
             busy_before=[busy],
         ),
         Figure(bench="scale", name=f"{name}, memory of each", unit="MB", runs=[memory / IDLE_WORKERS / 1e6]),
+        Figure(bench="scale", name=f"{name}, connections of each", unit="", runs=[connections / IDLE_WORKERS]),
     ]
 
 
