@@ -30,9 +30,13 @@ BACK_S = 30.0
 
 
 def kill_all(server: EmbeddedPostgres) -> None:
-    """``kill -9`` the postmaster and every child of it, and wait until none is left."""
+    """``kill -9`` the postmaster and every child of it, as when a machine is lost, and wait until none is left.
+
+    A child that it makes meanwhile would live on, and might wait for ever for a lock that a dead one held.
+    """
     postmaster = psutil.Process(server.pid)
-    everybody = [postmaster, *postmaster.children(recursive=True)]
+    postmaster.suspend()
+    everybody = [*postmaster.children(recursive=True), postmaster]
     for process in everybody:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)

@@ -84,10 +84,8 @@ async def test_a_session_that_is_heard_but_is_anothers_is_left_as_it_was(
     monkeypatch.setattr(database, "IF_OWN", database.IF_OWN.replace("=", "<>"))
     store = await make_store(pool_max=1)
     assert store.capabilities.notifications
-    assert not store._database.prepare
-    store._database.prepare = True  # a connection of before the pooler came
+    await store.enqueue([job()])
     await store.claim(WANT)
-    assert not store._database.prepare
     assert await setting(store, "enable_seqscan") == "on"
     assert await setting(store, "lock_timeout") == "0"
 

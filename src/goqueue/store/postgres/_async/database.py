@@ -38,8 +38,8 @@ GUARD: Final = (
 may sit between, or for the session once that is known to be ours: a trip of one statement is a tenth of a millisecond
 shorter than a pipeline of two."""
 IF_OWN: Final = " WHERE pg_catalog.pg_backend_pid() = %d"
-"""A pooler that passes notifications on also passes the self-test; but its sessions are of other processes than those
-that it names when we connect."""
+"""A pooler may pass notifications on, so that a listener hears itself; its sessions still belong to other processes
+than the one that it names when we connect."""
 LOCK_SHARE: Final = 0.8
 """A statement waits for locks for this part of its deadline: the server then says so, and the connection stays good. (A
 deadline that passes costs all connections: nobody can tell a lock from a network that is gone.)"""
@@ -59,8 +59,9 @@ class AsyncDeadlineConnection(AsyncConnection["tuple[Any, ...]"]):
 
     deadline_s: float = 15.0
     generation: int = 0
-    guarded: bool = False
-    """Whether the session itself has the settings of `AsyncDatabase`, so that its statements need not bring them."""
+    guarded: bool | None = None
+    """Whether the session itself has the settings of `AsyncDatabase`, so that its statements need not bring them. None:
+    not tried yet."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", *, attempts: Attempts | None = None, **kwargs: Any) -> Self:  # type: ignore[override]  # one keyword more
@@ -274,12 +275,9 @@ class AsyncDatabase:
 
     async def _execute(self, statement: Statement, connection: AsyncDeadlineConnection, *, transaction: bool) -> Rows:
         sql = query(statement.name)
-        if self.prepare and not transaction and not connection.guarded:
+        if self.prepare and not transaction and connection.guarded is None:
             cursor = await connection.execute(self._lasting % connection.pgconn.backend_pid)
-            if cursor.rowcount:
-                connection.guarded = True
-            else:  # the session is somebody else's
-                self.prepare = False
+            connection.guarded = cursor.rowcount > 0
         guarded = connection.guarded and self.prepare
         if self.explicit and not transaction:
             async with connection.transaction():
@@ -328,6 +326,5 @@ class AsyncDatabase:
         async for _ in listener.notifies(timeout=timeout_s, stop_after=1):
             heard = True
         await listener.execute(f"UNLISTEN {channel}".encode())
-        own = await listener.execute((b"SELECT" + IF_OWN.encode()) % listener.pgconn.backend_pid)
-        self.prepare = heard and own.rowcount > 0
+        self.prepare = heard
         return heard
