@@ -19,7 +19,7 @@ from bench.report import Figure, median_of
 
 IDLE_WORKERS = 10
 WARM_UP_S = 5.0
-MODELLED = ((2, 2), (4, 4), (16, 8), (100, 32))
+MODELLED = ((2, 2), (4, 4), (16, 8))
 """Worker processes, each on a core of its own, and cores of the database's server."""
 MODEL = "a model, not measured"
 CONNECTIONS: Final = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'goqueue'"

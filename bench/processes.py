@@ -124,26 +124,37 @@ def groups_busy_s(groups: Sequence[Group]) -> float | None:
     """CPU seconds that the processes of these groups have used."""
     if not Path("/proc/stat").exists():
         return None
-    fields = _stats(groups)
+    fields = _members(groups).values()
     return sum(int(number) for one in fields for number in one[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def groups_memory_bytes(groups: Sequence[Group]) -> int:
-    """The resident memory of the processes of these groups; 0 where it cannot be told."""
-    return sum(int(one[21]) for one in _stats(groups)) * os.sysconf("SC_PAGE_SIZE")
+    """The memory that is these groups' processes' own; 0 where it cannot be told.
+
+    Without pages of files: the stamps are one, of eight bytes a job, and would look like growth.
+    """
+    return sum(_anonymous_bytes(pid) for pid in _members(groups))
 
 
-def _stats(groups: Sequence[Group]) -> list[list[str]]:
-    """For each process of the groups, its `/proc/…/stat` from the third field on."""
+def _members(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """The processes of the groups by id, each with its `/proc/…/stat` from the third field on."""
     ids = {group.id for group in groups}
-    found: list[list[str]] = []
+    found: dict[str, list[str]] = {}
     for entry in Path("/proc").iterdir() if Path("/proc/stat").exists() else ():
         if entry.name.isdigit():
             with suppress(OSError):
                 fields = (entry / "stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()
                 if int(fields[2]) in ids:
-                    found.append(fields)
+                    found[entry.name] = fields
     return found
+
+
+def _anonymous_bytes(pid: str) -> int:
+    with suppress(OSError):
+        for line in Path("/proc", pid, "status").read_text("utf-8", "replace").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def wait_until_quiet(timeout_s: float) -> float:
