@@ -72,8 +72,10 @@ class Drained:
     @property
     def postgres_us(self) -> float | None:
         """What of that is neither the client's nor the worker's: the server's, and whatever else the kernel did."""
-        parts = (self.all_us, self.filled.client_us, self.worker_us)
-        return None if None in parts else parts[0] - parts[1] - parts[2]  # type: ignore[operator]  # none is None
+        all_us, client_us, worker_us = self.all_us, self.filled.client_us, self.worker_us
+        if all_us is None or client_us is None or worker_us is None:
+            return None
+        return all_us - client_us - worker_us
 
 
 def measure(server: Server, field: Field, options: Options) -> list[Figure]:

@@ -94,9 +94,9 @@ def _idle(server: Server, goqueue: GoQueueContender, seconds: float) -> list[Fig
         environment = goqueue.environment(url, processes=IDLE_WORKERS)
         log = server.folder / "idle.log"
         with processes.running(goqueue.workers(url, IDLE_WORKERS), environment=environment, log=log) as groups:
-            _sleep(groups, WARM_UP_S)
+            watching.hold(groups, time.monotonic() + WARM_UP_S)
             machine, own = processes.machine_busy_s(), processes.groups_busy_s(groups)
-            _sleep(groups, seconds)
+            watching.hold(groups, time.monotonic() + seconds)
             machine_after, own_after = processes.machine_busy_s(), processes.groups_busy_s(groups)
             memory, connections = processes.groups_memory_bytes(groups), database.count(url, CONNECTIONS)
     if machine is None or own is None or machine_after is None or own_after is None:
@@ -116,10 +116,3 @@ def _idle(server: Server, goqueue: GoQueueContender, seconds: float) -> list[Fig
         Figure(bench="scale", name=f"{name}, memory of each", unit="MB", runs=[memory / IDLE_WORKERS / 1e6]),
         Figure(bench="scale", name=f"{name}, connections of each", unit="", runs=[connections / IDLE_WORKERS]),
     ]
-
-
-def _sleep(groups: Sequence[processes.Group], seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while (left := ends - time.monotonic()) > 0:
-        watching.check(groups, ends + 1, "the clock stood still")
-        time.sleep(min(1.0, left))

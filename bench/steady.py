@@ -40,7 +40,11 @@ class Part:
     """A tenth of the time."""
 
     per_s: float
+    """Of the jobs that began in it, whenever they were sent."""
+    behind: int
+    """Sent by its end, and not begun."""
     p50_ms: float
+    """Of those that were sent in it and have begun, as p99."""
     p99_ms: float
     totals: Totals
     """At its end."""
@@ -72,25 +76,28 @@ def measure(server: Server, goqueue: GoQueueContender, options: Options) -> list
 
 def _watch(url: str, made: Stamps, options: Options, alive: list[Group], workers: list[Group]) -> list[Part]:
     parts: list[Part] = []
-    first = options.flow
+    first = oldest = options.flow
+    behind = 0
     before, cpu_before = database.totals(url), processes.machine_busy_s()
     ends = time.monotonic()
     for _ in range(PARTS):
         ends += options.seconds / PARTS
-        while time.monotonic() < ends:
-            watching.check(alive, ends + 1, "the clock stood still")
-            time.sleep(min(1.0, max(0.0, ends - time.monotonic())))
+        watching.hold(alive, ends)
         stop = made.first_unsent(first)
         waits = sorted(b - a for a, b in made.pairs(first, stop) if b)
+        left = made.waiting(oldest, stop)
+        began, behind = behind + stop - first - left, left
+        oldest = oldest if behind else stop
         after, cpu_after = database.totals(url), processes.machine_busy_s()
-        cpu = None if cpu_before is None or cpu_after is None else (cpu_after - cpu_before) / max(len(waits), 1) * 1e6
+        cpu = None if cpu_before is None or cpu_after is None else (cpu_after - cpu_before) / max(began, 1) * 1e6
         parts.append(
             Part(
-                per_s=len(waits) / (options.seconds / PARTS),
+                per_s=began / (options.seconds / PARTS),
+                behind=behind,
                 p50_ms=waits[len(waits) // 2] / 1e6 if waits else 0.0,
                 p99_ms=waits[int(len(waits) * 0.99)] / 1e6 if waits else 0.0,
                 totals=after.since(before),
-                jobs=max(len(waits), 1),
+                jobs=max(began, 1),
                 memory_bytes=processes.groups_memory_bytes(workers),
                 cpu_us=cpu,
             )
@@ -109,6 +116,7 @@ def _figures(parts: Sequence[Part], capacity: float, goqueue: GoQueueContender, 
 
     rows = [
         row("throughput", "jobs/s", [part.per_s for part in parts]),
+        row("sent and not begun", "", [part.behind for part in parts]),
         row("submit to begin, p50", "ms", [part.p50_ms for part in parts]),
         row("submit to begin, p99", "ms", [part.p99_ms for part in parts]),
         row("hot table", "MB", [part.totals.table_bytes / 1e6 for part in parts]),

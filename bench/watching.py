@@ -64,6 +64,13 @@ def check(groups: Sequence[Group], deadline: float, text: str) -> None:
         raise Failed(text)
 
 
+def hold(groups: Sequence[Group], until_s: float) -> None:
+    """Let the groups run until that instant of the monotonic clock. Raise `Failed` if one of them ends before."""
+    while (left := until_s - time.monotonic()) > 0:
+        check(groups, until_s + 1, "the clock stood still")
+        time.sleep(min(1.0, left))
+
+
 def until_begun(made: Stamps, jobs: range, groups: Sequence[Group], name: str, timeout_s: float) -> None:
     """Wait until the handler of every job has begun."""
     deadline = time.monotonic() + timeout_s

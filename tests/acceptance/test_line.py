@@ -149,7 +149,7 @@ def test_a_stop_while_a_worker_starts_is_heard(line: Line, number: int) -> None:
     for pause_s in (0.0, 0.2, 0.3, 0.4):
         worker = line.place.start("worker", APP)
         worker.wait_for(r"worker +spawn ")
-        time.sleep(pause_s)
+        time.sleep(pause_s)  # no line tells where it is before it works: wherever, the stop must be heard
         worker.send(number)
         assert worker.end() == 0, worker.output
         assert " kill " not in worker.output

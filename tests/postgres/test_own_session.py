@@ -96,7 +96,7 @@ async def test_jobs_whose_wake_up_cannot_be_sent_are_stored(
     store = await make_store()
     run = store._database.run
 
-    async def fail_to_notify(plan: Any, **how: Any) -> Any:
+    async def fail_to_notify(plan: Any, **how: Any) -> Any:  # Any: whatever `run` takes and gives
         if plan.__name__ == "_notify":
             raise StoreUnavailable("gone")
         return await run(plan, **how)
@@ -111,7 +111,7 @@ async def test_a_wake_up_does_not_wait_with_an_enqueue_that_waits_for_a_key(
     make_store: MakeStore, database_url: str
 ) -> None:
     """Jobs that are committed have a wake-up due; it does not ride with one that may be under way for long."""
-    store = await make_store(notify_window_s=0.2)
+    store = await make_store(notify_window_s=2.0)
     listener = await make_store()
     keyed = job(unique=Unique(key="held"))
     async with await psycopg.AsyncConnection.connect(database_url) as other:
@@ -123,7 +123,7 @@ async def test_a_wake_up_does_not_wait_with_an_enqueue_that_waits_for_a_key(
             assert await anext(heard) == Signal("default")
         await store.enqueue([job()])  # its wake-up is due at the end of the window
         assert store._wakeups._due
-        await asyncio.sleep(0.12)
+        await asyncio.sleep(1.1)  # from half of the window on, an enqueue would carry it
         waits = asyncio.create_task(store.enqueue([job(unique=Unique(key="held"))]))
         async with asyncio.timeout(5):
             assert await anext(heard) == Signal("default")
