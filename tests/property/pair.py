@@ -11,6 +11,7 @@ import msgspec
 from goqueue.model import limits
 from goqueue.model.admin import Duty
 from goqueue.model.errors import GoQueueError
+from goqueue.model.job import NewJob
 from goqueue.model.lease import Beat, Claimed, Lease, Want, WorkerInfo
 from goqueue.model.query import DeleteJobs, Selection
 from goqueue.model.state import StoredState
@@ -84,6 +85,13 @@ class Pair:
             self.differ = True
             raise
         return followed
+
+    def holds_its_key(self, job: NewJob[object]) -> bool:
+        """Tell whether the job's unique key is held under its own id, as the model knows it."""
+        if job.unique is None:
+            return False
+        holder = self.model.memory.holder((job.tenant, job.queue, job.unique.digest))
+        return holder is not None and holder.id == job.id
 
     def ids_in(self, *states: StoredState) -> set[str]:
         """Return the ids of the jobs in these states, as the model knows them."""

@@ -56,7 +56,8 @@ async def test_a_short_retry_and_a_short_snooze_do_not_wait_for_the_poll(store: 
 
 
 async def test_a_short_retry_whose_answer_was_lost_does_not_wait_for_the_poll_either(store: FaultyStore) -> None:
-    app, attempts = GoQueue(retry=RetryPolicy.fixed(0.01)), []
+    # Longer than it takes to send the outcome again: a job that has been claimed meanwhile answers "lost".
+    app, attempts = GoQueue(retry=RetryPolicy.fixed(0.2)), []
 
     @app.task
     async def second_time() -> None:

@@ -139,6 +139,20 @@ class RetentionCases:
         await harness.advance(700)
         assert await harness.held_by(key, queue=NO_TRACE) is None
 
+    async def test_retention_0_knows_a_job_by_its_key_while_that_is_held(self, harness: Harness) -> None:
+        """Its answer was lost, and it has run: it must not run a second time because it left no other trace."""
+        for retry in (True, False):
+            job = new_job(queue=NO_TRACE, unique=unique(f"{retry}", final_states=FINAL, window_s=600))
+            await harness.store.enqueue([job])
+            (lease,) = await harness.claim(queues=(NO_TRACE,))
+            await harness.settle(lease, Complete())
+            (again,) = await harness.store.enqueue([job], retry=retry)
+            assert (again.status, again.ref) == (EnqueueStatus.EXISTS, job.ref)
+            await harness.advance(700)
+            (later,) = await harness.store.enqueue([job], retry=retry)
+            assert later.status is EnqueueStatus.INSERTED
+            await harness.change(job.ref, CancelJobs())
+
     async def test_retention_0_spares_the_neighbours_in_a_batch(self, harness: Harness) -> None:
         leases = [await harness.run(queue=queue) for queue in (NO_TRACE, "a", NO_TRACE, "b")]
         answers = await harness.store.settle([Settlement(lease.ref, lease.fence, Complete(b"1")) for lease in leases])

@@ -49,7 +49,9 @@ def _enqueue_one(memory: Memory, job: NewJob[object], retry: bool) -> Enqueued:
     )
     if row.key is not None and job.unique is not None:
         holder = memory.holder(row.key)
-        if holder is not None and holder.id != job.id:
+        if holder is not None and holder.id == job.id:
+            return Enqueued(EnqueueStatus.EXISTS, job.ref)  # it has run, and its key is all that is left of it
+        if holder is not None:
             return _conflict(memory, holder, job, job.unique)
     memory.live[job.tenant, job.id] = row
     memory.hold_key(row)

@@ -223,10 +223,12 @@ def _keyed(
         expired = []
         for nth, holder, lapsed, exists in rows:
             i = which[nth]
-            if exists or holder == jobs[i].id:
+            if exists:
                 answers[i] = Enqueued(EnqueueStatus.EXISTS, jobs[i].ref)
             elif lapsed:
                 expired.append(i)
+            elif holder == jobs[i].id:  # it has run, and its key is all that is left of it
+                answers[i] = Enqueued(EnqueueStatus.EXISTS, jobs[i].ref)
             elif holder is not None:
                 answers[i] = yield from _met(jobs[i], holder, started, now)
         if expired:
