@@ -35,7 +35,9 @@ LATE_S: Final = 0.005
 
 class Attempts:
     """The executors of one process. ``finish`` hears what a handler returned or raised, ``decide`` takes an outcome
-    that is judged already, ``interrupt`` is called when the time of an attempt is over."""
+    that is judged already, ``interrupt`` is called when the time of an attempt is over.
+
+    With ``threads`` of the caller's, plain functions run there, and nothing runs in another process: for tests."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Attempts:
         port: ContextPort,
         journal: JobJournal | None,
         app_ref: str,
+        threads: ThreadExecutor | None = None,
         finish: Callable[[Running, object, BaseException | None], object],
         decide: Callable[[Running, Outcome], None],
         interrupt: Callable[[Running, Stop], None],
@@ -55,9 +58,9 @@ class Attempts:
         self._decide = decide
         self._interrupt = interrupt
         self._loop = asyncio.get_running_loop()
-        threads = min(settings.threads, settings.concurrency)
-        self._threads = ThreadExecutor(threads)
-        self._thread_pool = Pool(threads, ahead_max=settings.concurrency)
+        self._apart = threads is None
+        self._threads = threads or ThreadExecutor(min(settings.threads, settings.concurrency))
+        self._thread_pool = Pool(self._threads.threads_max, ahead_max=settings.concurrency)
         self._processes = ProcessExecutor(settings, app_ref)
         self._process_pool = Pool(settings.child_processes, ahead_max=settings.concurrency)
         self.pools = Pools(self._thread_pool, self._process_pool)
@@ -67,7 +70,7 @@ class Attempts:
     def start(self, run: Running) -> None:
         """Start its handler, or let it wait for a thread or process."""
         task = run.task
-        if task.run_in == "process" or run.alone:
+        if self._apart and (task.run_in == "process" or run.alone):
             work = self._run_in_process(run)
         elif task.is_async:
             work = self._run_async(run)

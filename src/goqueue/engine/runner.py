@@ -25,6 +25,7 @@ from goqueue.model.outcome import Complete, Settlement
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from goqueue.engine.executors.threads import ThreadExecutor
     from goqueue.engine.journal import JobJournal
     from goqueue.model.lease import Lease
     from goqueue.model.outcome import Outcome
@@ -44,7 +45,7 @@ class Runner:
     ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off. ``wake`` is called
     when nothing more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when
     ``hung_max`` handlers hang. ``journal`` outlives this process, and tells handlers in it from those in children.
-    ``app_ref`` (``module:attribute``) lets children enter the application.
+    ``app_ref`` (``module:attribute``) lets children enter the application. ``threads``: as for `Attempts`.
     Everything here happens on the event loop except what `Context` asks from other threads.
     """
 
@@ -60,6 +61,7 @@ class Runner:
         port: ContextPort,
         journal: JobJournal | None = None,
         app_ref: str | None = None,
+        threads: ThreadExecutor | None = None,
         random01: Callable[[], float] = random.random,
     ) -> None:
         self.running: dict[str, Running] = {}
@@ -85,6 +87,7 @@ class Runner:
             port=port,
             journal=journal,
             app_ref=app_ref or "",
+            threads=threads,
             finish=self._finish,
             decide=self._decide_run,
             interrupt=self._interrupt,

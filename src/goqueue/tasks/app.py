@@ -63,6 +63,11 @@ class GoQueue:
         """All tasks by kind; a view that cannot be written to."""
         return MappingProxyType(self._tasks)
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """All kinds that its tasks run."""
+        return frozenset(self._tasks)
+
     @overload
     def task(
         self, function: Callable[Concatenate[Context[S], P], Coroutine[Any, Any, R]], /

@@ -10,10 +10,13 @@ EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock:
-    """Real UTC time plus what tests have travelled; with ``frozen=True`` only what they have travelled."""
+    """Real UTC time plus what tests have travelled; with ``frozen=True`` only what they have travelled.
 
-    def __init__(self, *, frozen: bool = False) -> None:
-        self._frozen_at = EPOCH if frozen else None
+    ``at``: frozen there.
+    """
+
+    def __init__(self, *, frozen: bool = False, at: datetime | None = None) -> None:
+        self._frozen_at = at or (EPOCH if frozen else None)
         self._travelled = timedelta()
 
     def now(self) -> datetime:
