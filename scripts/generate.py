@@ -63,7 +63,14 @@ def schema() -> Files:
             return {"src/goqueue/store/postgres/schema.sql": snapshot(connection)}
 
 
-GENERATORS: list[Generator] = [sync_code, openapi, state_machine, schema]
+def reference() -> Files:
+    """The reference of the library, from signatures and docstrings."""
+    from scripts.reference import document
+
+    return document(ROOT)
+
+
+GENERATORS: list[Generator] = [sync_code, openapi, state_machine, schema, reference]
 
 
 def main(arguments: list[str]) -> int:
