@@ -20,6 +20,7 @@ from goqueue.store.port import Store
 from goqueue.wiring import open_store
 
 LEASE_S = 600.0
+LEARN_S = 1.0
 WARM_UP = 5
 """Claims that are not measured: plans, lanes and caches are new."""
 MEASURE_S = 20.0
@@ -39,6 +40,9 @@ async def claim(url: str, queues: tuple[str, ...], batch: int, count: int) -> di
         outcomes: list[Settlement] = []
         took: list[float] = []
         jobs = 0
+        # As a worker does: it listens, and so learns whether its statements may be prepared.
+        listening = asyncio.create_task(_listen(store, queues))
+        await asyncio.sleep(LEARN_S)
         for _ in range(WARM_UP):
             outcomes = await _turn(store, want, outcomes)
         machine, own, began = machine_busy_s(), time.process_time(), time.perf_counter()
@@ -53,6 +57,7 @@ async def claim(url: str, queues: tuple[str, ...], batch: int, count: int) -> di
         after = machine_busy_s()
         machine_us = None if machine is None or after is None else (after - machine) / max(jobs, 1) * 1e6
         await store.settle(outcomes)
+        listening.cancel()
     finally:
         await store.close()
     took.sort()
@@ -64,6 +69,11 @@ async def claim(url: str, queues: tuple[str, ...], batch: int, count: int) -> di
         "own_us": own_us,
         "machine_us": machine_us,
     }
+
+
+async def _listen(store: Store, queues: tuple[str, ...]) -> None:
+    async for _ in store.signals("default", queues):
+        pass
 
 
 async def _turn(store: Store, want: Want, outcomes: list[Settlement]) -> list[Settlement]:

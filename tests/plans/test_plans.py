@@ -86,7 +86,7 @@ async def seed(url: str) -> None:
 def plan(connection: psycopg.Connection[Any], sql: bytes, params: tuple[object, ...], *, generic: bool) -> list[Node]:
     """Return the nodes of a statement's plan."""
     with connection.transaction():
-        connection.execute(GUARD.format(local="true", lock_ms=10_000).encode())
+        connection.execute(GUARD.format(local="true", lock_ms=10_000, plans="auto").encode())
         cursor = connection.cursor(binary=False)
         options = b"FORMAT JSON, GENERIC_PLAN" if generic else b"FORMAT JSON"
         cursor.execute(b"EXPLAIN (" + options + b") " + sql, () if generic else params, prepare=False)

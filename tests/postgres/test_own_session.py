@@ -10,12 +10,13 @@ import pytest
 
 from goqueue.model.errors import StoreUnavailable
 from goqueue.model.job import Unique
-from goqueue.model.lease import Signal, Want
+from goqueue.model.lease import Beat, Signal, Want, WorkerInfo
 from goqueue.model.query import EnqueueStatus
 from goqueue.store.postgres import PostgresStore, signals
 from goqueue.store.postgres._async import database
 from goqueue.store.postgres._async.jobs import _notify
 from goqueue.store.postgres.wakeups import topic
+from goqueue.tasks.prepare import new_id
 from tests.postgres.test_concurrency import MakeStore, job, make_store
 
 if TYPE_CHECKING:
@@ -41,6 +42,24 @@ async def test_a_session_of_our_own_keeps_the_guard(make_store: MakeStore) -> No
     await store.claim(WANT)
     assert await setting(store, "enable_seqscan") == "off"
     assert await setting(store, "lock_timeout") == "8s"
+    assert await setting(store, "plan_cache_mode") == "force_generic_plan"
+
+
+async def test_a_claim_is_planned_once_and_a_look_up_for_its_parameters(make_store: MakeStore) -> None:
+    """A claim's plan takes longer than its rows; that of a look-up leaves out the partitions that cannot have the id."""
+    store = await make_store(pool_max=1, statement_timeout_s=10.0)
+    await store.extend(Beat(worker=WorkerInfo(id=WANT.worker_id), ttl_s=60))
+    for _ in range(3):
+        await store.enqueue([job()])
+        assert len((await store.claim(WANT)).leases) == 1
+        await store.get("default", [new_id()])
+    assert store._database._pool is not None
+    async with store._database._pool.connection() as connection:
+        cursor = await connection.execute(
+            b"SELECT statement LIKE '%turnstile%', generic_plans, custom_plans FROM pg_prepared_statements"
+            b" WHERE statement ~ 'turnstile|FROM goqueue.job_history'"
+        )
+        assert sorted(await cursor.fetchall()) == [(False, 0, 3), (True, 3, 0)]
 
 
 async def test_a_session_that_may_be_shared_is_left_as_it_was(make_store: MakeStore) -> None:
@@ -50,6 +69,7 @@ async def test_a_session_that_may_be_shared_is_left_as_it_was(make_store: MakeSt
     await store.claim(WANT)
     assert await setting(store, "enable_seqscan") == "on"
     assert await setting(store, "lock_timeout") == "0"
+    assert await setting(store, "plan_cache_mode") == "auto"
 
 
 async def test_a_wake_up_that_comes_with_the_answer_to_a_probe_is_heard(
@@ -88,6 +108,7 @@ async def test_a_session_that_is_heard_but_is_anothers_is_left_as_it_was(
     await store.claim(WANT)
     assert await setting(store, "enable_seqscan") == "on"
     assert await setting(store, "lock_timeout") == "0"
+    assert await setting(store, "plan_cache_mode") == "auto"
 
 
 async def test_jobs_whose_wake_up_cannot_be_sent_are_stored(

@@ -149,5 +149,5 @@ class LaneFetch:
 
 
 def _lanes(want: Want, lanes_max: int, now: datetime | None) -> Plan[dict[Lane, Mark]]:
-    rows = yield Statement("lanes", (now, want.tenant, list(want.queues), lanes_max))
+    rows = yield Statement("lanes", (now, want.tenant, list(want.queues), lanes_max), one_plan=True)
     return {Lane(queue, priority, group): Mark(utc(run_at), id) for queue, priority, group, run_at, id in rows}

@@ -25,6 +25,8 @@ class Statement(msgspec.Struct, frozen=True):
     indexed: bool = True
     """Plan without sequential scans (in transactions of ours). A table that was analysed while it was empty looks as if
     reading all of it were cheapest, and the server keeps that plan when the table has long been full."""
+    one_plan: bool = False
+    """One plan is good for all parameters: where statements are prepared, it is made once for each connection."""
     wake: tuple[str, ...] = ()
     """Topics to notify in the same trip and commit (never in a caller's transaction)."""
 

@@ -74,16 +74,16 @@ def claim(
         want.total if lanes else 0,
     )
     if not outcomes:
-        rows = yield Statement("claim_only", wanted)
+        rows = yield Statement("claim_only", wanted, one_plan=True)
         leases, last = _leases(rows, lanes, want.tenant)
         return Picked(Claimed((), leases), last)
     columns = (*_outcome_columns(outcomes), *retention.parameters(settings), settings.crash_delay_s)
     try:
-        rows = yield Statement("claim", (*wanted, *columns))
+        rows = yield Statement("claim", (*wanted, *columns), one_plan=True)
         missed = rows[0][0]
     except UniqueViolation:  # an id that was used twice: rare, and so is what can take it
-        ((missed,),) = yield Statement("settle", (now, *columns))
-        rows = yield Statement("claim_only", wanted)
+        ((missed,),) = yield Statement("settle", (now, *columns), one_plan=True)
+        rows = yield Statement("claim_only", wanted, one_plan=True)
     settled = (Answer.APPLIED,) * len(outcomes) if not missed else (yield from _check(outcomes, missed))
     leases, last = _leases(rows, lanes, want.tenant) if rows and rows[0][1] is not None else ((), {})
     return Picked(Claimed(settled, leases), last)
