@@ -46,7 +46,7 @@ async def test_a_session_of_our_own_keeps_the_guard(make_store: MakeStore) -> No
 
 
 async def test_a_claim_is_planned_once_and_a_look_up_for_its_parameters(make_store: MakeStore) -> None:
-    """A claim's plan takes longer than its rows; that of a look-up leaves out the partitions that cannot have the id."""
+    """A claim's plan takes longer than its rows; a look-up's leaves out the partitions that cannot have the id."""
     store = await make_store(pool_max=1, statement_timeout_s=10.0)
     await store.extend(Beat(worker=WorkerInfo(id=WANT.worker_id), ttl_s=60))
     for _ in range(3):
