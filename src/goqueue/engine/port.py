@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
     from goqueue.store.port import WorkStore
+    from goqueue.tasks.onion import Layers
 
 T = TypeVar("T")
 
 
 class HandlerPort:
-    """One for each worker. `bind` gives it the runner's table of what runs."""
+    """One for each worker. `bind` gives it the runner's table of what runs. ``layers`` go around enqueues."""
 
-    def __init__(self, store: WorkStore) -> None:
+    def __init__(self, store: WorkStore, layers: Layers = ()) -> None:
+        self.layers = layers
         self._store = store
         self._running: Mapping[str, Running] = {}
         self._loop = asyncio.get_running_loop()

@@ -21,6 +21,7 @@ from goqueue.engine.unknown import UnknownKinds
 from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop, verdict
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
+from goqueue.tasks import onion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,6 +86,7 @@ class Runner:
         self._attempts = Attempts(
             settings,
             port=port,
+            layers=onion.around_run(app.middleware),
             journal=journal,
             app_ref=app_ref or "",
             threads=threads,

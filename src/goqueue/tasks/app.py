@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAli
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
 from goqueue.model.job import DEFAULT_QUEUE
+from goqueue.tasks import onion
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
 from goqueue.tasks.task import CallableTask, RunIn, Task, TaskOptions
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from goqueue.model.job import Unique
     from goqueue.tasks.context import Context
+    from goqueue.tasks.middleware import Middleware
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,12 +52,21 @@ class GoQueue:
 
     ``retry`` is the policy of tasks that name none. ``lifespan`` makes an async context manager that each worker
     process enters before its first job and leaves after its last; what it yields is ``Context.state``.
+    ``middleware`` goes around every run and every enqueue, the first outermost.
     """
 
-    def __init__(self, *, name: str = "", retry: RetryPolicy = DEFAULT_RETRY, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        retry: RetryPolicy = DEFAULT_RETRY,
+        lifespan: Lifespan | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
         self.name = name
         self.retry = retry
         self.lifespan = lifespan
+        self.middleware = onion.check(middleware)
         self._tasks: dict[str, AnyTask] = {}
 
     @property
@@ -150,7 +161,10 @@ class GoQueue:
         return define if function is None else define(function)
 
     def include(self, other: GoQueue) -> None:
-        """Add the tasks that ``other`` has now, as they are, or none. Raises `DuplicateTask` if a kind is taken."""
+        """Add the tasks that ``other`` has now, as they are, or none. Raises `DuplicateTask` if a kind is taken.
+
+        Around them goes the middleware of this application: that of ``other`` stays behind.
+        """
         if other.lifespan is not None and other.lifespan is not self.lifespan:
             raise DefinitionError("an application has one lifespan: enter that of the included one inside your own")
         for kind, task in other.tasks.items():

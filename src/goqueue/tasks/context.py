@@ -13,6 +13,7 @@ from goqueue.model import limits
 from goqueue.model.errors import InvalidInput, UniqueConflict
 from goqueue.model.query import EnqueueStatus
 from goqueue.tasks import encoding
+from goqueue.tasks.onion import Around
 from goqueue.tasks.prepare import prepare
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from goqueue.model.job import NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
+    from goqueue.tasks.onion import Layers
 
 State = TypeVar("State", covariant=True)
 T = TypeVar("T")
@@ -37,6 +39,11 @@ _meta_decoder = msgspec.json.Decoder(dict[str, str])
 
 class ContextPort(Protocol):
     """What a worker does for the contexts of its handlers: one object per process, the lease says for which job."""
+
+    @property
+    def layers(self) -> Layers:
+        """What goes around an enqueue."""
+        ...
 
     def cancelled(self, lease: Lease) -> bool:
         """Tell whether somebody wants this job cancelled, or its lease is lost. Must be callable from any thread."""
@@ -171,8 +178,8 @@ class Context(Generic[State]):
         key and the job says ``reject``.
         """
         answer = (await self.enqueue_many((job,)))[0]
-        if answer.status is EnqueueStatus.REJECTED:
-            raise UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+        if (conflict := conflict_of(answer)) is not None:
+            raise conflict
         return answer
 
     async def enqueue_many(self, jobs: Iterable[NewJob[object]]) -> list[Enqueued]:
@@ -180,12 +187,30 @@ class Context(Generic[State]):
 
         They belong to the tenant of this job. A job that met a conflict says so in its answer's ``status``.
         """
+        if self._port.layers:
+            return await self._enqueue_around(jobs)
+        ready = self._ready(jobs)
+        return await self._port.enqueue(self._lease, ready) if ready else []
+
+    async def _enqueue_around(self, jobs: Iterable[NewJob[object]]) -> list[Enqueued]:
+        around = Around(self._port.layers)
+        try:
+            ready = self._ready(around.open(job) for job in jobs)
+            answers = await self._port.enqueue(self._lease, ready) if ready else []
+        except BaseException as error:
+            around.fail(error)
+        for conflict in around.end([conflict_of(answer) or answer for answer in answers]):
+            if conflict is not None and not isinstance(conflict, UniqueConflict):
+                raise conflict
+        return answers
+
+    def _ready(self, jobs: Iterable[NewJob[object]]) -> list[NewJob[object]]:
         ready: list[NewJob[object]] = []
         for job in jobs:
             if len(ready) == limits.BATCH_MAX:
                 raise InvalidInput(f"takes at most {limits.BATCH_MAX} jobs at once", "/jobs")
             ready.append(prepare(job, self._lease.tenant))
-        return await self._port.enqueue(self._lease, ready) if ready else []
+        return ready
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Await ``work`` on the worker's event loop from a plain function in its thread, and return the result."""
@@ -193,3 +218,10 @@ class Context(Generic[State]):
 
     def __repr__(self) -> str:
         return f"<Context {self.kind} {self.job_id} attempt {self.attempt} of {self.max_attempts}>"
+
+
+def conflict_of(answer: Enqueued) -> UniqueConflict | None:
+    """Return the conflict that an answer stands for."""
+    if answer.status is EnqueueStatus.REJECTED:
+        return UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+    return None

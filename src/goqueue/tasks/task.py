@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from goqueue.tasks.signature import Signature, UnresolvedAnnotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from goqueue.tasks.context import Context
 
 P = ParamSpec("P")
 Call = ParamSpec("Call")
@@ -102,6 +104,11 @@ class Task(Generic[P, R]):
     def decode(self, args: bytes) -> dict[str, object]:
         """Decode stored arguments to keyword arguments for `function`. Raises `InvalidArguments`."""
         return (self._signature or self.signature).decode(args)
+
+    def call(self, ctx: Context[Any], args: bytes) -> object:
+        """Call `function` with stored arguments. Raises `InvalidArguments`, and what it raises."""
+        arguments = self.decode(args)
+        return self.function(ctx, **arguments) if self.wants_context else self.function(**arguments)
 
     def encode_result(self, value: object) -> bytes | None:
         """Encode what `function` returned; None for no result. Raises `InvalidInput` if it cannot be kept."""

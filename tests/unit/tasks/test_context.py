@@ -17,6 +17,7 @@ from goqueue.model.job import JobRef, NewJob
 from goqueue.model.lease import Lease
 from goqueue.model.query import Enqueued, EnqueueStatus
 from goqueue.tasks.context import Context
+from goqueue.tasks.middleware import Middleware
 
 T = TypeVar("T")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,6 +31,7 @@ class Port:
         self.jobs: list[NewJob[object]] = []
         self.status = EnqueueStatus.INSERTED
         self.is_cancelled = False
+        self.layers: tuple[Middleware, ...] = ()
 
     def cancelled(self, lease: Lease) -> bool:
         return self.is_cancelled
