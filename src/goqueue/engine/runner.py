@@ -19,17 +19,19 @@ from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
 from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop, verdict
+from goqueue.model import limits
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
 from goqueue.tasks import onion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from goqueue.engine.executors.threads import ThreadExecutor
     from goqueue.engine.journal import JobJournal
+    from goqueue.model.job import JobRef
     from goqueue.model.lease import Lease
-    from goqueue.model.outcome import Outcome
+    from goqueue.model.outcome import Note, Outcome
     from goqueue.settings import WorkerSettings
     from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import ContextPort
@@ -330,19 +332,25 @@ class Runner:
             self._give_up(run)
 
     def held(self) -> tuple[Held, ...]:
-        """List all leases for a beat, with the progress that is new."""
+        """List all leases for a beat, with the progress and the lines that are new: `limits.LOGS_SENT_MAX` of these."""
+        lines_left = limits.LOGS_SENT_MAX
+        held: list[Held] = []
+        for run in self.running.values():
+            logs = run.news(lines_left) if run.logs and lines_left else ()
+            lines_left -= len(logs)
+            held.append(Held(run.lease.ref, run.lease.fence, run.progress, logs))
         return (
-            *(Held(run.lease.ref, run.lease.fence, run.progress) for run in self.running.values()),
+            *held,
             *(Held(lease.ref, lease.fence) for lease, _ in (*self._waiting, *self._suspects.waiting)),
         )
 
-    def progress_sent(self, held: Iterable[Held]) -> None:
-        """Forget the progress that a beat has brought to the store."""
+    def said(self, held: Iterable[Held], unkept: Collection[JobRef]) -> None:
+        """Forget the progress and the lines that a beat has brought to the store."""
         for one in held:
-            if one.progress is not None:
+            if (one.progress is not None or one.logs) and one.ref not in unkept:
                 run = self.running.get(one.ref.id)
-                if run is not None and run.progress is one.progress:
-                    run.progress = None
+                if run is not None and run.lease.fence == one.fence:
+                    run.sent(one)
 
     async def close(self) -> None:
         """End the executors. Idempotent."""
@@ -357,7 +365,7 @@ class Runner:
 
     def _decide_run(self, run: Running, outcome: Outcome) -> None:
         if self._end(run):
-            self._decide(run.lease, outcome)
+            self._decide(run.lease, outcome, _note(run))
 
     def _finish(self, run: Running, returned: object, raised: BaseException | None) -> Outcome | None:
         """Judge it and let it go. None if it was decided before."""
@@ -365,7 +373,7 @@ class Runner:
             return None
         lease, task = run.lease, run.task
         if returned is None and raised is None and run.stop is Stop.NONE:
-            self._decide(lease, COMPLETE)  # what the verdict would be, and what most are
+            self._decide(lease, COMPLETE, _note(run))  # what the verdict would be, and what most are
             return COMPLETE
         outcome = verdict(
             returned,
@@ -377,7 +385,7 @@ class Runner:
             random01=self._random01(),
             since_claim_s=time.monotonic() - run.claimed_at,
         )
-        self._decide(lease, outcome)
+        self._decide(lease, outcome, _note(run))
         return outcome
 
     def _end(self, run: Running) -> bool:
@@ -394,8 +402,8 @@ class Runner:
         del self.running[run.lease.id]
         return True
 
-    def _decide(self, lease: Lease, outcome: Outcome) -> None:
-        settlement = Settlement(lease.ref, lease.fence, outcome)
+    def _decide(self, lease: Lease, outcome: Outcome, note: Note | None = None) -> None:
+        settlement = Settlement(lease.ref, lease.fence, outcome, note)
         if outcome is not COMPLETE and type(outcome) is not Complete:
             self._reporter.report(lease, outcome)
             self._returns(settlement)
@@ -403,3 +411,7 @@ class Runner:
         self.finished += 1
         if not self._turn_due:
             self._take_turn_soon()
+
+
+def _note(run: Running) -> Note | None:
+    return None if run.progress is None and run.logs is None else run.note()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from goqueue.model.retry import RetryDelays
 from goqueue.model.state import JobState
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 R = TypeVar("R", covariant=True)
 
@@ -45,6 +47,15 @@ class JobError(msgspec.Struct, frozen=True):
     type: str
     message: str
     traceback: str = ""
+
+
+class JobLog(msgspec.Struct, frozen=True):
+    """One line that a handler has logged, as kept with the job. ``at`` is the store's instant."""
+
+    attempt: int
+    at: datetime
+    level: LogLevel
+    message: str
 
 
 class OnConflict(StrEnum):
@@ -208,6 +219,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was cancelled or is dead (``attempts``, ``not_retryable``, ``retry_for``, ``deadline``, ``expired``,
     ``crashed``, or the handler's own words); of a waiting job that was put off, why."""
     progress: msgspec.Raw | None = None
+    logs: tuple[JobLog, ...] = ()
+    """What its handlers have logged, oldest first: the newest `limits.LOGS_KEPT_MAX`."""
     cancel_requested_at: datetime | None = None
     worker_id: str | None = None
     tenant: str = DEFAULT_TENANT

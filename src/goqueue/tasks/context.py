@@ -13,6 +13,7 @@ from goqueue.model import limits
 from goqueue.model.errors import InvalidInput, UniqueConflict
 from goqueue.model.query import EnqueueStatus
 from goqueue.tasks import encoding
+from goqueue.tasks.cutting import cut
 from goqueue.tasks.onion import Around
 from goqueue.tasks.prepare import prepare
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
     from datetime import datetime
 
-    from goqueue.model.job import NewJob
+    from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
     from goqueue.tasks.onion import Layers
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 in_handler: ContextVar[bool] = ContextVar("goqueue_in_handler", default=False)
 """True while a handler runs in this context. The engine sets it; ``Job.result()`` reads it to refuse a deadlock."""
+
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
 
 LOOK_S: Final = 0.05
 """`Context.wait` looks this often whether the handler shall stop."""
@@ -51,6 +54,10 @@ class ContextPort(Protocol):
 
     def progress(self, lease: Lease, value: bytes) -> None:
         """Keep the encoded value for the next beat. Must be callable from any thread."""
+        ...
+
+    def log(self, lease: Lease, level: LogLevel, message: str) -> None:
+        """Keep a line for the next beat, or for the outcome. Must be callable from any thread."""
         ...
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
@@ -167,9 +174,20 @@ class Context(Generic[State]):
     def progress(self, value: object) -> None:
         """Say how far the job is: any JSON value of at most 4,096 bytes. Travels with the worker's next beat.
 
-        Only the last value before a beat is kept. Raises `InvalidInput` for a value that cannot be stored.
+        The last one goes with the outcome, if no beat came before. Raises `InvalidInput` for what cannot be stored.
         """
         self._port.progress(self._lease, encoding.encode(value, "/progress", limits.PROGRESS_BYTES_MAX, InvalidInput))
+
+    def log(self, message: str, level: LogLevel = "info") -> None:
+        """Keep a line with the job: seen in its record, by `goqueue jobs show` and over HTTP. From any thread.
+
+        Travels with the worker's next beat, or with the outcome. The newest 100 lines of a job are kept; one that is
+        longer than 1,000 characters is cut, with a mark. It is no replacement for your logging. Raises `InvalidInput`
+        for another level than debug, info, warning and error.
+        """
+        if level not in LOG_LEVELS:
+            raise InvalidInput(f"must be one of {', '.join(LOG_LEVELS)}, is {level!r}", "/level")
+        self._port.log(self._lease, level, cut(str(message), limits.LOG_MESSAGE_CHARS_MAX))
 
     async def enqueue(self, job: NewJob[object]) -> Enqueued:
         """Store another job, only if this attempt still owns its own: a zombie's children are refused (`LeaseLost`).

@@ -34,7 +34,7 @@ from goqueue.tasks.retry import DEFAULT_RETRY
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from goqueue.model.job import NewJob
+    from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
     from goqueue.tasks.onion import Layers
@@ -154,6 +154,10 @@ class LinePort:
     def progress(self, lease: Lease, value: bytes) -> None:
         if lease is self.lease:
             self._line.send(wire.Progress(value))
+
+    def log(self, lease: Lease, level: LogLevel, message: str) -> None:
+        if lease is self.lease:
+            self._line.send(wire.Log(level, message))
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         if lease is not self.lease:

@@ -63,14 +63,14 @@ live AS (
     INSERT INTO goqueue.job (
         id, created_at, run_at, attempted_at, fence, timeout_s, attempt, max_attempts, crashes, max_crashes, state, priority,
         flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key, key_window_s, retry,
-        schedule_to_start_s, deadline_at, expire_at, first_attempted_at)
+        schedule_to_start_s, deadline_at, expire_at, first_attempted_at, logs)
     SELECT
         b.id, b.created_at, b.due_at, b.attempted_at, b.fence, b.timeout_s, b.attempt,
         greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority,
         b.flags, b.tenant, b.queue, b.group_key, b.kind, coalesce($5::text::json, b.args), b.tags, b.meta, b.errors, b.progress,
         b.unique_key, b.key, b.key_window_s, b.retry, b.schedule_to_start_s, b.new_deadline_at,
         least(b.new_deadline_at, b.due_at + make_interval(secs => b.schedule_to_start_s)),
-        CASE WHEN b.attempted_at IS NOT NULL THEN 'infinity'::timestamptz END
+        CASE WHEN b.attempted_at IS NOT NULL THEN 'infinity'::timestamptz END, b.logs
     FROM due AS b
     RETURNING id
 )
