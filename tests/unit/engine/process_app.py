@@ -132,3 +132,10 @@ def die_with_a_heir(path: str) -> None:
     with open(path, "w") as file:  # noqa: PTH123  as above
         file.write(str(heir))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(run_in="process")
+def talk(ctx: Context[object]) -> None:
+    ctx.log("from the child")
+    ctx.log("x" * 3, level="debug")
+    ctx.progress(9)

@@ -67,9 +67,8 @@ class HandlerProcess:
             message = await self._receive()
             if isinstance(message, wire.Started):
                 return
-            if not isinstance(
-                message, wire.Progress | wire.Log
-            ):  # something that its last job has left behind may still talk
+            # Something that its last job has left behind may still talk.
+            if not isinstance(message, wire.Progress | wire.Log):
                 raise HandlerDied(f"the process answered {type(message).__name__} instead of Started")
 
     async def converse(self, lease: Lease, port: ContextPort) -> wire.Done:
