@@ -126,7 +126,7 @@ class Attempts:
                 run.slot = self._note_start(lease)  # as `_begin`, for the many that have no time of their own
             elif not self._begin(run):
                 return
-            arguments = task.decode(lease.args)
+            arguments = task.decode(lease.args if task.version == 1 else task.lift(lease.args, lease.meta))
             if task.wants_context:
                 returned = await function(Context(lease, self._port, self.state), **arguments)
             else:
@@ -144,7 +144,9 @@ class Attempts:
                 return
             ctx = Context(lease, self._port, self.state)
             function: Callable[..., Awaitable[object]] = task.call  # type: ignore[assignment] # task.is_async says so
-            returned = await onion.call_async(self._layers, ctx, functools.partial(function, ctx, lease.args))
+            returned = await onion.call_async(
+                self._layers, ctx, functools.partial(function, ctx, lease.args, lease.meta)
+            )
         except BaseException as error:
             self._finish(run, None, error)
         else:
@@ -172,14 +174,16 @@ class Attempts:
 
     def _plain(self, run: Running) -> Callable[[], object]:
         lease, task = run.lease, run.task
-        arguments = task.decode(lease.args)
+        arguments = task.decode(lease.args if task.version == 1 else task.lift(lease.args, lease.meta))
         positional = (Context(lease, self._port, self.state),) if task.wants_context else ()
         return functools.partial(task.function, *positional, **arguments)
 
     def _inside(self, run: Running) -> Callable[[], object]:
         """The same inside the application's middleware, which sees arguments that cannot be decoded, too."""
         ctx = Context(run.lease, self._port, self.state)
-        return functools.partial(onion.call, self._layers, ctx, functools.partial(run.task.call, ctx, run.lease.args))
+        return functools.partial(
+            onion.call, self._layers, ctx, functools.partial(run.task.call, ctx, run.lease.args, run.lease.meta)
+        )
 
     async def _run_in_process(self, run: Running) -> None:
         try:

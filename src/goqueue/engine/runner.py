@@ -23,6 +23,7 @@ from goqueue.model import limits
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
 from goqueue.tasks import onion
+from goqueue.tasks.versions import MARK, version_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -72,7 +73,7 @@ class Runner:
         self.finished = 0
         self.stopping = False
         self._settings = settings
-        self._tasks = app.tasks
+        self._tasks = app.runs
         self._settle = settle
         self._returns = returns
         self._wake = wake
@@ -97,7 +98,7 @@ class Runner:
             interrupt=self._interrupt,
         )
         self._pools = self._attempts.pools
-        self._suspects = Suspects(settings, app.tasks, self._attempts.reaches)
+        self._suspects = Suspects(settings, app.runs, self._attempts.reaches)
         self._reporter = Reporter(self._loop)
         self.quiet = asyncio.Event()
         """Set while nothing runs and nothing waits for a slot."""
@@ -196,6 +197,9 @@ class Runner:
         task = self._tasks.get(lease.kind)
         if task is None:
             self._decide(lease, self._unknown.snooze(lease))
+            return
+        if lease.meta is not None and MARK in lease.meta and version_in(lease.meta) > task.version:
+            self._decide(lease, self._unknown.snooze_newer(lease, task.version))
             return
         if lease.id in self.running:
             # Lost, then claimed again here before its handler had stopped.

@@ -59,7 +59,7 @@ def worker_info(
         pid=os.getpid(),
         version=version,
         queues=queues,
-        kinds=tuple(sorted(app.tasks)),
+        kinds=tuple(sorted(app.kinds)),
         concurrency=settings.concurrency,
     )
 

@@ -19,6 +19,8 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 R = TypeVar("R", covariant=True)
 
+VERSION_KEY = "goqueue.version"
+"""In a job's meta: the version of its arguments. Without it they are of version 1."""
 DEFAULT_QUEUE = "default"
 DEFAULT_TENANT = "default"
 
@@ -147,6 +149,7 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
         """Return a copy with these options; what is not named stays as it is.
 
         ``unique`` may be a `Unique`, a key, ``True`` (by kind and arguments), or ``None``/``False`` (not unique).
+        ``meta`` replaces what is there, except the version of the arguments, which is the task's.
         Giving ``delay_s`` clears ``run_at`` and the other way round; giving both raises `InvalidJob`.
         """
         changed: dict[str, object] = {
@@ -172,6 +175,8 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
             changed["run_at"] = None
         elif changed.get("run_at") is not None:
             changed["delay_s"] = None
+        if not isinstance(meta, msgspec.UnsetType) and VERSION_KEY in self.meta:
+            changed["meta"] = {VERSION_KEY: self.meta[VERSION_KEY], **meta}
         if not isinstance(tags, msgspec.UnsetType):
             changed["tags"] = tuple(tags)
         if isinstance(unique, str):

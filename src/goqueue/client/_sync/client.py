@@ -355,7 +355,7 @@ class Client(AsyncChanges):
         return Job(self, record.ref, returns=self._returns(record.kind), known=record)
 
     def _returns(self, kind: str) -> object:
-        task = self._app.tasks.get(kind) if self._app else None
+        task = self._app.runs.get(kind) if self._app else None
         try:
             return task.returns if task else None
         except DefinitionError:

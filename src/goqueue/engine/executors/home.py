@@ -62,7 +62,7 @@ class Home:
 
     def task(self, job: wire.Run) -> Task[..., object]:
         """Return the task of a job. Raises `DefinitionError`."""
-        task = self._app.tasks.get(job.lease.kind) if self._app is not None else None
+        task = self._app.runs.get(job.lease.kind) if self._app is not None else None
         return task if task is not None else find_task(job.module, job.name)
 
     @property

@@ -261,7 +261,7 @@ class _Worker:
     def _call(self, task: Task[..., object], lease: Lease) -> object:
         in_handler.set(True)
         ctx = Context(lease, self._port, self._home.state)
-        function = functools.partial(task.call, ctx, lease.args)
+        function = functools.partial(task.call, ctx, lease.args, lease.meta)
         if not task.is_async:
             return onion.call(self._layers, ctx, function)
         awaited = cast("Callable[[], Awaitable[object]]", function)
