@@ -12,10 +12,11 @@ GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
 
 
 def files_of(page: str) -> dict[str, str]:
-    """Return the files on a page by name. Every block must be one."""
+    """Return the files on a page by name. Every block must be one, commands apart."""
     text = (GUIDES / page).read_text("utf-8")
     files = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", text, re.DOTALL)
-    assert len(re.findall(r"^```\w", text, re.MULTILINE)) == len(dict(files)), "a block that names no file of its own"
+    blocks = re.findall(r"^```(?!console)\w", text, re.MULTILINE)
+    assert len(blocks) == len(dict(files)), "a block that names no file of its own"
     return dict(files)
 
 

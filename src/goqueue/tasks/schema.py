@@ -41,7 +41,19 @@ def schema_of(wanted: object, mode: Literal["validation", "serialization"]) -> d
         name = schema["$ref"].removeprefix("#/$defs/")
         if not _refers(definitions, schema["$ref"]):  # nobody else needs the name: it is the document itself
             schema = definitions.pop(name)
-    return {"$schema": DIALECT, **schema, **({"$defs": definitions} if definitions else {})}
+    document = {"$schema": DIALECT, **schema, **({"$defs": definitions} if definitions else {})}
+    return _with_numbers(document) if mode == "validation" else document
+
+
+def _with_numbers(value: Any) -> Any:
+    """Let decimals be numbers, too: they are decoded from both."""
+    if isinstance(value, dict):
+        if value.get("format") == "decimal" and value.get("type") == "string":
+            return {**value, "type": ["string", "number"]}
+        return {key: _with_numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(one) for one in value]
+    return value
 
 
 def _refers(value: object, ref: str) -> bool:

@@ -162,7 +162,7 @@ WRONG: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("case", WRONG, ids=lambda case: f"{case[0]} {case[1]!r}"[:40])
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: f"{case[0]} {type(case[1]).__name__}")
 def test_what_does_not_fit_fails_at_the_caller_and_names_the_field(case: tuple[Any, Any, str]) -> None:
     wanted, value, pointer = case
     task = echo(GoQueue(), wanted, [])

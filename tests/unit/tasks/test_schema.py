@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -40,6 +41,7 @@ def order(
     count: Annotated[int, msgspec.Meta(ge=1, le=10)],
     colour: Colour,
     how: Literal["fast", "slow"] = "slow",
+    price: Decimal = Decimal(0),
     at: Point | None = None,
     tree: Tree | None = None,
 ) -> Tree:
@@ -60,7 +62,8 @@ def untyped(value):  # type: ignore[no-untyped-def]
 
 GOOD: list[dict[str, Any]] = [
     {"id": UUID(int=1), "count": 1, "colour": Colour.RED},
-    {"id": UUID(int=1), "count": 10, "colour": Colour.BLUE, "how": "fast", "at": Point(1)},
+    {"id": UUID(int=1), "count": 10, "colour": Colour.BLUE, "how": "fast", "at": Point(1), "price": 3},
+    {"id": UUID(int=1), "count": 2, "colour": Colour.RED, "price": Decimal("1.50")},
     {"id": UUID(int=1), "count": 10, "colour": Colour.BLUE, "tree": Tree(name="a", leaves=[Tree(name="b")])},
 ]
 PLAIN: dict[str, Any] = {"id": str(UUID(int=1)), "count": 1, "colour": "red"}
