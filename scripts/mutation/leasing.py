@@ -73,7 +73,77 @@ LEASING: Final = (
         GUARDS,
     ),
     Guard(
-        "extend_held.sql", "no news keeps the progress", "    WHERE h.progress IS NOT NULL\n", "", "progress_is_kept"
+        "extend_held.sql",
+        "no news keeps the progress",
+        "coalesce(l.progress::json, j.progress)",
+        "l.progress::json",
+        "lines_alone_keep",
+    ),
+    Guard(
+        "parts/add_logs.sql",
+        "no lines keep the lines",
+        "CASE WHEN l.logs IS NULL THEN j.logs ELSE (\n",
+        "CASE WHEN true THEN (\n",
+        "lines_alone_keep",
+    ),
+    Guard(
+        "parts/add_logs.sql",
+        "a line that comes again is known",
+        "    WHERE e.n > CASE",
+        "    WHERE 0 <= CASE",
+        "come_again_are_added_once",
+    ),
+    Guard(
+        "parts/add_logs.sql",
+        "each lease counts its lines anew",
+        "WHEN (j.logs #>> '{-1,fence}')::int8 = j.fence THEN",
+        "WHEN true THEN",
+        "counts_its_lines_anew",
+    ),
+    Guard(
+        "parts/add_logs.sql", "the newest lines are kept", "'$[last - 99 to last]'", "'$[0 to 99]'", "only_the_newest"
+    ),
+    Guard(
+        "parts/add_logs.sql", "the store says when it was", " - make_interval(secs => e.age_s)", "", "store_says_when"
+    ),
+    Guard(
+        "note.sql",
+        "no note under an old fence",
+        "WHERE j.id = h.id AND j.fence = h.fence AND j.state + 0 = 1",
+        "WHERE j.id = h.id AND j.state + 0 = 1",
+        "under_an_old_fence_nothing",
+    ),
+    Guard(
+        "note.sql",
+        "no note once it runs no more",
+        "WHERE j.id = h.id AND j.fence = h.fence AND j.state + 0 = 1",
+        "WHERE j.id = h.id AND j.fence = h.fence",
+        "waits_again_takes_no_note",
+    ),
+    Guard(
+        "note.sql",
+        "lines alone keep the progress",
+        "coalesce(l.progress::json, j.progress)",
+        "l.progress::json",
+        "goes_with_the_outcome",
+        GUARDS,
+    ),
+    Guard("note.sql", "a note passes over locked jobs", "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "note_passes", GUARDS),
+    Guard(
+        "extend_held.sql",
+        "what was not kept is told",
+        "AND h.id NOT IN (SELECT id FROM kept)",
+        "AND false",
+        "beat_passes",
+        GUARDS,
+    ),
+    Guard(
+        "extend_held.sql",
+        "what was kept is not told",
+        "AND h.id NOT IN (SELECT id FROM kept)",
+        "",
+        "only_what_was_not_kept",
+        GUARDS,
     ),
     Guard(
         "extend_held.sql", "only what is lost or wanted is told", "WHERE r.lost OR r.cancel\n", "", "beat_tells_what"

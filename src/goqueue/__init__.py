@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         UniqueConflict,
     )
     from goqueue.model.job import NewJob, OnConflict, Unique
+    from goqueue.model.query import Enqueued
     from goqueue.model.retry import Jitter
     from goqueue.model.state import JobState
     from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import Context
+    from goqueue.tasks.middleware import Middleware
     from goqueue.tasks.retry import RetryPolicy
-    from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
+    from goqueue.tasks.signals import CancelJob, DeadJob, JobSignal, RetryJob, SnoozeJob
     from goqueue.wiring import AsyncClient, Client
 
 _HOME = {
@@ -38,14 +40,17 @@ _HOME = {
     "Client": "goqueue.wiring",
     "Context": "goqueue.tasks.context",
     "DeadJob": "goqueue.tasks.signals",
+    "Enqueued": "goqueue.model.query",
     "GoQueue": "goqueue.tasks.app",
     "GoQueueError": "goqueue.model.errors",
     "Jitter": "goqueue.model.retry",
     "Job": "goqueue.client._sync.job",
     "JobCancelled": "goqueue.model.errors",
     "JobFailed": "goqueue.model.errors",
+    "JobSignal": "goqueue.tasks.signals",
     "JobState": "goqueue.model.state",
     "LeaseLost": "goqueue.model.errors",
+    "Middleware": "goqueue.tasks.middleware",
     "NewJob": "goqueue.model.job",
     "OnConflict": "goqueue.model.job",
     "ResultGone": "goqueue.model.errors",
@@ -67,14 +72,17 @@ __all__ = [
     "Client",
     "Context",
     "DeadJob",
+    "Enqueued",
     "GoQueue",
     "GoQueueError",
     "Jitter",
     "Job",
     "JobCancelled",
     "JobFailed",
+    "JobSignal",
     "JobState",
     "LeaseLost",
+    "Middleware",
     "NewJob",
     "OnConflict",
     "ResultGone",

@@ -133,12 +133,13 @@ def test_claim_walks_lanes_by_index_and_writes_by_tid(
 RETENTION = float8s([60.0, 60.0, None])
 LOOK_UPS: dict[str, tuple[object, ...]] = {
     "settle_check": (uuids([new_id()]), int8s([1]), date(2026, 1, 1)),
-    "extend_held": (WORKER, uuids([new_id()]), int8s([1]), raw_texts([None]), 500),
+    "extend_held": (WORKER, uuids([new_id()]), int8s([1]), raw_texts([None]), 500, raw_texts([None]), None),
+    "note": (None, uuids([new_id()]), int8s([1]), raw_texts([b"1"]), raw_texts([b"[]"])),
     "get": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
     "history": (None, "default", uuids([new_id()]), date(2026, 1, 1)),
     "cancel": (None, "default", uuids([new_id()]), "", RETENTION, None),
     "retry_live": (None, "default", uuids([new_id()]), 0.0, 1.0),
-    "retry_history": (None, "default", uuids([new_id()]), date(2026, 1, 1), None, uuids([new_id()]), 0.0, 1.0),
+    "retry_history": (None, "default", uuids([new_id()]), date(2026, 1, 1), None, uuids([new_id()]), 0.0, 1.0, None),
     "delete": ("default", uuids([new_id()]), date(2026, 1, 1)),
     "change_check": ("default", uuids([new_id()]), date(2026, 1, 1), None),
     "enqueue_waits": (new_id(), b"k" * 32, 0.0),

@@ -16,7 +16,7 @@ from goqueue.model.admin import Duty
 from goqueue.model.job import ErrorInfo, NewJob, OnConflict, Unique
 from goqueue.model.lease import Beat, Held, Lease, WorkerInfo
 from goqueue.model.limits import WORKER_KEPT_S
-from goqueue.model.outcome import Answer, Complete, Dead, Outcome, Retry, Settlement
+from goqueue.model.outcome import Answer, Complete, Dead, NewLog, Note, Outcome, Retry, Settlement
 from goqueue.model.query import ChangeStatus, DeleteJobs, EnqueueStatus, RetryJobs, Selection
 from goqueue.model.state import JobState
 from goqueue.store.postgres import PostgresStore
@@ -172,6 +172,47 @@ async def test_a_beat_passes_over_a_locked_job(make_store: MakeStore, database_u
     async with locked(database_url, "job", "id", lease.id):
         beaten = await store.extend(Beat(worker=WorkerInfo(id=worker_id), ttl_s=60, held=(held,)))
     assert beaten.lost == ()
+    assert beaten.unkept == (lease.ref,)
+
+
+async def test_a_beat_tells_only_what_was_not_kept(make_store: MakeStore) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    lease = await run(store, worker_id)
+    held = Held(lease.ref, lease.fence, b"1", (NewLog(1, "info", "one"),))
+    beaten = await store.extend(Beat(worker=WorkerInfo(id=worker_id), ttl_s=60, held=(held,)))
+    assert beaten.unkept == ()
+
+
+async def test_what_a_beat_brought_goes_with_the_outcome_too(make_store: MakeStore) -> None:
+    store = await make_store()
+    worker_id = await register(store)
+    lease = await run(store, worker_id)
+    held = Held(lease.ref, lease.fence, b'"beaten"')
+    await store.extend(Beat(worker=WorkerInfo(id=worker_id), ttl_s=60, held=(held,)))
+    note = Note(logs=(NewLog(1, "info", "one"),))
+    await store.settle([Settlement(lease.ref, lease.fence, Complete(), note)])
+    (record,) = await store.get("default", [lease.id])
+    assert record is not None
+    assert (bytes(record.progress or b""), [log.message for log in record.logs]) == (b'"beaten"', ["one"])
+
+
+async def test_a_note_passes_over_a_locked_job_and_its_outcome_waits_for_it(
+    make_store: MakeStore, database_url: str
+) -> None:
+    """Else the outcome could be written a moment later, when the lock has gone, and its last words be lost."""
+    store = await make_store()
+    worker_id = await register(store)
+    lease, other = await run(store, worker_id), await run(store, worker_id)
+    settlements = [
+        Settlement(one.ref, one.fence, Complete(), Note(b"1", (NewLog(1, "info", "one"),))) for one in (lease, other)
+    ]
+    async with locked(database_url, "job", "id", lease.id):
+        assert await store.settle(settlements) == [Answer.BUSY, Answer.APPLIED]
+    assert await store.settle(settlements) == [Answer.APPLIED, Answer.ALREADY]
+    for record in await store.get("default", [lease.id, other.id]):
+        assert record is not None
+        assert [log.message for log in record.logs] == ["one"]
 
 
 async def test_strays_are_bounded(make_store: MakeStore, database_url: str) -> None:
@@ -179,7 +220,7 @@ async def test_strays_are_bounded(make_store: MakeStore, database_url: str) -> N
     worker_id = await register(store)
     await store.enqueue([job() for _ in range(3)])
     await claim(store, worker_id)
-    assert len(await statement(database_url, "extend_held", [worker_id, [], [], [], 2])) == 2
+    assert len(await statement(database_url, "extend_held", [worker_id, [], [], [], 2, [], None])) == 2
 
 
 async def test_the_fate_of_a_lease_waits_for_the_jobs_of_its_handler(make_store: MakeStore, database_url: str) -> None:

@@ -33,6 +33,7 @@ _DUE = {
 def show_job(record: JobRecord, around: str = "") -> None:
     """Write a job. ``around``: who runs it, or why nobody takes it."""
     show_fields(_fields(record, around))
+    _show_logs(record)
     _show_errors(record)
 
 
@@ -101,6 +102,17 @@ def _delays(retry: RetryDelays | None) -> str:
         text = f"after {retry.base_s:g} s, then × {retry.factor:g}, at most {retry.cap_s:g} s"
     text += "" if retry.jitter == "none" else f", {retry.jitter} jitter"
     return text if retry.retry_for_s is None else f"{text}, for {retry.retry_for_s:g} s"
+
+
+def _show_logs(record: JobRecord) -> None:
+    from rich.text import Text
+
+    screen = console()
+    for i, log in enumerate(record.logs):
+        if i == 0:
+            screen.print(Text("\nlogs", style="bold"))
+        line = f"{log.at:%Y-%m-%d %H:%M:%S} UTC  attempt {log.attempt}  {log.level:<7}  {log.message}"
+        screen.print(Text(line, style="red" if log.level == "error" else ""))
 
 
 def _show_errors(record: JobRecord) -> None:

@@ -245,3 +245,8 @@ def edited_args(args: Mapping[str, object], task: AnyTask | None) -> bytes:
     if task is not None:
         return task.signature.encode((), dict(args))
     return encoding.encode(dict(args), "/args", limits.ARGS_BYTES_MAX)
+
+
+def version_of(task: AnyTask | None) -> int | None:
+    """Return the version of new arguments, where that is known."""
+    return None if task is None else task.version

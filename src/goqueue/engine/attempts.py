@@ -15,6 +15,7 @@ from goqueue.engine.journal import NullJournal
 from goqueue.engine.pools import Pool, Pools
 from goqueue.engine.running import NO_SLOT
 from goqueue.engine.verdict import Stop, overdue
+from goqueue.tasks import onion
 from goqueue.tasks.context import Context, in_handler
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from goqueue.settings import WorkerSettings
     from goqueue.tasks.app import AnyTask
     from goqueue.tasks.context import ContextPort
+    from goqueue.tasks.onion import Layers
 
 LATE_S: Final = 0.005
 """Timers may ring a little early; then it would not be too late yet."""
@@ -44,6 +46,7 @@ class Attempts:
         settings: WorkerSettings,
         *,
         port: ContextPort,
+        layers: Layers,
         journal: JobJournal | None,
         app_ref: str,
         threads: ThreadExecutor | None = None,
@@ -53,6 +56,8 @@ class Attempts:
     ) -> None:
         self.state: object = None
         self._port = port
+        self._layers = layers
+        self._async = self._run_async_inside if layers else self._run_async
         self._note_start = (journal or NullJournal()).start
         self._finish = finish
         self._decide = decide
@@ -73,7 +78,7 @@ class Attempts:
         if self._apart and (task.run_in == "process" or run.alone):
             work = self._run_in_process(run)
         elif task.is_async:
-            work = self._run_async(run)
+            work = self._async(run)
         else:
             work = self._run_in_thread(run)
         run.job = aio.start(self._loop, work, self._context.copy())
@@ -121,7 +126,7 @@ class Attempts:
                 run.slot = self._note_start(lease)  # as `_begin`, for the many that have no time of their own
             elif not self._begin(run):
                 return
-            arguments = task.decode(lease.args)
+            arguments = task.decode(lease.args if task.version == 1 else task.lift(lease.args, lease.meta))
             if task.wants_context:
                 returned = await function(Context(lease, self._port, self.state), **arguments)
             else:
@@ -131,17 +136,30 @@ class Attempts:
         else:
             self._finish(run, returned, None)
 
-    async def _run_in_thread(self, run: Running) -> None:
+    async def _run_async_inside(self, run: Running) -> None:
+        """The same inside the application's middleware."""
         lease, task = run.lease, run.task
+        try:
+            if not self._begin(run):
+                return
+            ctx = Context(lease, self._port, self.state)
+            function: Callable[..., Awaitable[object]] = task.call  # type: ignore[assignment] # task.is_async says so
+            returned = await onion.call_async(
+                self._layers, ctx, functools.partial(function, ctx, lease.args, lease.meta)
+            )
+        except BaseException as error:
+            self._finish(run, None, error)
+        else:
+            self._finish(run, returned, None)
+
+    async def _run_in_thread(self, run: Running) -> None:
         try:
             if not self._thread_pool.take():
                 await self._thread_pool.wait(run)
             try:
                 if not self._begin(run):
                     return
-                arguments = task.decode(lease.args)
-                positional = (Context(lease, self._port, self.state),) if task.wants_context else ()
-                function = functools.partial(task.function, *positional, **arguments)
+                function = self._inside(run) if self._layers else self._plain(run)
                 run.call = self._threads.start(function, contextvars.copy_context())
                 returned = await run.call.future
             finally:
@@ -153,6 +171,19 @@ class Attempts:
             self._finish(run, None, error)
         else:
             self._finish(run, returned, None)
+
+    def _plain(self, run: Running) -> Callable[[], object]:
+        lease, task = run.lease, run.task
+        arguments = task.decode(lease.args if task.version == 1 else task.lift(lease.args, lease.meta))
+        positional = (Context(lease, self._port, self.state),) if task.wants_context else ()
+        return functools.partial(task.function, *positional, **arguments)
+
+    def _inside(self, run: Running) -> Callable[[], object]:
+        """The same inside the application's middleware, which sees arguments that cannot be decoded, too."""
+        ctx = Context(run.lease, self._port, self.state)
+        return functools.partial(
+            onion.call, self._layers, ctx, functools.partial(run.task.call, ctx, run.lease.args, run.lease.meta)
+        )
 
     async def _run_in_process(self, run: Running) -> None:
         try:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, assert_never
 import structlog
 
 from goqueue.engine.backoff import Backoff
-from goqueue.engine.failure import cut
 from goqueue.engine.journal import Began
 from goqueue.engine.verdict import RELEASE
 from goqueue.model import limits
@@ -18,6 +17,7 @@ from goqueue.model.errors import GoQueueError, InvalidInput, Unavailable
 from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Beat
 from goqueue.model.outcome import Answer, Crash, Dead, Outcome, Release, Retry, Settlement
+from goqueue.tasks.cutting import cut
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -9,6 +9,7 @@ from typing import Final
 
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo
+from goqueue.tasks.cutting import cut
 
 _BARE: Final = {"builtins", "__main__", __name__}
 """Modules that say nothing to whoever reads the name of an error."""
@@ -52,20 +53,6 @@ def describe(error: BaseException, frames_max: int = FRAMES_MAX) -> ErrorInfo:
 def is_ours(filename: str) -> bool:
     """Tell whether a frame of this file is our own."""
     return filename.startswith(_OURS)
-
-
-def cut(text: str, chars_max: int) -> str:
-    """Return ``text`` as a store can hold it: no NUL, no lone surrogate, what is too long cut with a mark."""
-    if len(text) > chars_max:
-        mark = f" … [{len(text) - chars_max} characters and more cut] … "
-        kept = max(0, chars_max - len(mark))
-        head = kept * 2 // 3
-        text = (text[:head] + mark + (text[len(text) - (kept - head) :] if kept > head else ""))[:chars_max]
-    if "\0" in text:
-        text = text.replace("\0", "\N{SYMBOL FOR NULL}")
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    return text
 
 
 def _type_name(error: BaseException) -> str:

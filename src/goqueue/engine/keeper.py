@@ -194,7 +194,7 @@ class Keeper:
             return
         beaten = await self._store.extend(beat)
         self.extend_to(sent_at, beat.ttl_s)
-        self._runner.progress_sent(held)
+        self._runner.said(held, beaten.unkept)
         self._beaten(beat)
         self._hear(held, beaten)
 

@@ -12,21 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from goqueue.engine.running import Running
-    from goqueue.model.job import NewJob
+    from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
     from goqueue.store.port import WorkStore
+    from goqueue.tasks.onion import Layers
 
 T = TypeVar("T")
 
 
 class HandlerPort:
-    """One for each worker. `bind` gives it the runner's table of what runs."""
+    """One for each worker. `bind` gives it the runner's table of what runs. ``layers`` go around enqueues."""
 
-    def __init__(self, store: WorkStore) -> None:
+    def __init__(self, store: WorkStore, layers: Layers = ()) -> None:
+        self.layers = layers
         self._store = store
         self._running: Mapping[str, Running] = {}
         self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
         self._loop_thread = threading.get_ident()
 
     def bind(self, running: Mapping[str, Running]) -> None:
@@ -43,6 +46,13 @@ class HandlerPort:
         run = self._running.get(lease.id)
         if run is not None and run.lease.fence == lease.fence:
             run.progress = value
+
+    def log(self, lease: Lease, level: LogLevel, message: str) -> None:
+        """Keep a line for the next beat, or for the outcome. From any thread."""
+        run = self._running.get(lease.id)
+        if run is not None and run.lease.fence == lease.fence:
+            with self._lock:
+                run.log(level, message)
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         """Store prepared jobs under the lease. Always on the worker's loop, where the store lives."""

@@ -19,16 +19,20 @@ from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
 from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop, verdict
+from goqueue.model import limits
 from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
+from goqueue.tasks import onion
+from goqueue.tasks.versions import MARK, version_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from goqueue.engine.executors.threads import ThreadExecutor
     from goqueue.engine.journal import JobJournal
+    from goqueue.model.job import JobRef
     from goqueue.model.lease import Lease
-    from goqueue.model.outcome import Outcome
+    from goqueue.model.outcome import Note, Outcome
     from goqueue.settings import WorkerSettings
     from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import ContextPort
@@ -69,7 +73,7 @@ class Runner:
         self.finished = 0
         self.stopping = False
         self._settings = settings
-        self._tasks = app.tasks
+        self._tasks = app.runs
         self._settle = settle
         self._returns = returns
         self._wake = wake
@@ -85,6 +89,7 @@ class Runner:
         self._attempts = Attempts(
             settings,
             port=port,
+            layers=onion.around_run(app.middleware),
             journal=journal,
             app_ref=app_ref or "",
             threads=threads,
@@ -93,7 +98,7 @@ class Runner:
             interrupt=self._interrupt,
         )
         self._pools = self._attempts.pools
-        self._suspects = Suspects(settings, app.tasks, self._attempts.reaches)
+        self._suspects = Suspects(settings, app.runs, self._attempts.reaches)
         self._reporter = Reporter(self._loop)
         self.quiet = asyncio.Event()
         """Set while nothing runs and nothing waits for a slot."""
@@ -192,6 +197,9 @@ class Runner:
         task = self._tasks.get(lease.kind)
         if task is None:
             self._decide(lease, self._unknown.snooze(lease))
+            return
+        if lease.meta is not None and MARK in lease.meta and version_in(lease.meta) > task.version:
+            self._decide(lease, self._unknown.snooze_newer(lease, task.version))
             return
         if lease.id in self.running:
             # Lost, then claimed again here before its handler had stopped.
@@ -328,19 +336,25 @@ class Runner:
             self._give_up(run)
 
     def held(self) -> tuple[Held, ...]:
-        """List all leases for a beat, with the progress that is new."""
+        """List all leases for a beat, with the progress and the lines that are new: `limits.LOGS_SENT_MAX` of these."""
+        lines_left = limits.LOGS_SENT_MAX
+        held: list[Held] = []
+        for run in self.running.values():
+            logs = run.news(lines_left) if run.logs and lines_left else ()
+            lines_left -= len(logs)
+            held.append(Held(run.lease.ref, run.lease.fence, run.progress, logs))
         return (
-            *(Held(run.lease.ref, run.lease.fence, run.progress) for run in self.running.values()),
+            *held,
             *(Held(lease.ref, lease.fence) for lease, _ in (*self._waiting, *self._suspects.waiting)),
         )
 
-    def progress_sent(self, held: Iterable[Held]) -> None:
-        """Forget the progress that a beat has brought to the store."""
+    def said(self, held: Iterable[Held], unkept: Collection[JobRef]) -> None:
+        """Forget the progress and the lines that a beat has brought to the store."""
         for one in held:
-            if one.progress is not None:
+            if (one.progress is not None or one.logs) and one.ref not in unkept:
                 run = self.running.get(one.ref.id)
-                if run is not None and run.progress is one.progress:
-                    run.progress = None
+                if run is not None and run.lease.fence == one.fence:
+                    run.sent(one)
 
     async def close(self) -> None:
         """End the executors. Idempotent."""
@@ -355,7 +369,7 @@ class Runner:
 
     def _decide_run(self, run: Running, outcome: Outcome) -> None:
         if self._end(run):
-            self._decide(run.lease, outcome)
+            self._decide(run.lease, outcome, _note(run))
 
     def _finish(self, run: Running, returned: object, raised: BaseException | None) -> Outcome | None:
         """Judge it and let it go. None if it was decided before."""
@@ -363,7 +377,7 @@ class Runner:
             return None
         lease, task = run.lease, run.task
         if returned is None and raised is None and run.stop is Stop.NONE:
-            self._decide(lease, COMPLETE)  # what the verdict would be, and what most are
+            self._decide(lease, COMPLETE, _note(run))  # what the verdict would be, and what most are
             return COMPLETE
         outcome = verdict(
             returned,
@@ -375,7 +389,7 @@ class Runner:
             random01=self._random01(),
             since_claim_s=time.monotonic() - run.claimed_at,
         )
-        self._decide(lease, outcome)
+        self._decide(lease, outcome, _note(run))
         return outcome
 
     def _end(self, run: Running) -> bool:
@@ -392,8 +406,8 @@ class Runner:
         del self.running[run.lease.id]
         return True
 
-    def _decide(self, lease: Lease, outcome: Outcome) -> None:
-        settlement = Settlement(lease.ref, lease.fence, outcome)
+    def _decide(self, lease: Lease, outcome: Outcome, note: Note | None = None) -> None:
+        settlement = Settlement(lease.ref, lease.fence, outcome, note)
         if outcome is not COMPLETE and type(outcome) is not Complete:
             self._reporter.report(lease, outcome)
             self._returns(settlement)
@@ -401,3 +415,7 @@ class Runner:
         self.finished += 1
         if not self._turn_due:
             self._take_turn_soon()
+
+
+def _note(run: Running) -> Note | None:
+    return None if run.progress is None and run.logs is None else run.note()

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from goqueue.engine.failure import is_ours
 from goqueue.engine.verdict import Stop
+from goqueue.model import limits
+from goqueue.model.outcome import NewLog, Note
 
 if TYPE_CHECKING:
     import asyncio
 
     from goqueue.engine.executors.process import HandlerProcess
     from goqueue.engine.executors.threads import ThreadCall
-    from goqueue.model.lease import Lease
+    from goqueue.model.job import LogLevel
+    from goqueue.model.lease import Held, Lease
     from goqueue.tasks.app import AnyTask
 
 FRAMES_MAX: Final = 40
 NO_SLOT: Final = -1
+
+Logged: TypeAlias = "tuple[int, float, LogLevel, str]"
+"""A line: its number, when (monotonic), its level, its text."""
 
 
 class Running:
@@ -31,6 +39,8 @@ class Running:
         "gave_slot",
         "job",
         "lease",
+        "logged",
+        "logs",
         "progress",
         "slot",
         "stop",
@@ -50,10 +60,40 @@ class Running:
         self.slot = NO_SLOT
         """Its place in the journal, once its handler has started."""
         self.progress: bytes | None = None
+        self.logs: deque[Logged] | None = None
+        """What its handler has logged and no beat has brought to the store; None: it has logged nothing."""
+        self.logged = 0
+        """How many lines that were."""
         self.timer: asyncio.TimerHandle | None = None
         self.job: asyncio.Task[None] | None = None
         self.call: ThreadCall | None = None
         self.child: HandlerProcess | None = None
+
+    def log(self, level: LogLevel, message: str) -> None:
+        """Take a line. Called under the port's lock: it comes from any thread."""
+        if self.logs is None:
+            self.logs = deque(maxlen=limits.LOGS_KEPT_MAX)
+        self.logged += 1
+        self.logs.append((self.logged, time.monotonic(), level, message))
+
+    def news(self, lines_max: int) -> tuple[NewLog, ...]:
+        """Return the oldest of the lines that are new."""
+        now = time.monotonic()
+        lines = list(self.logs or ())[:lines_max]
+        return tuple(NewLog(n, level, message, now - at) for n, at, level, message in lines)
+
+    def sent(self, held: Held) -> None:
+        """Forget what a beat has brought to the store."""
+        if held.progress is not None and self.progress is held.progress:
+            self.progress = None
+        if held.logs and self.logs is not None:
+            while self.logs and self.logs[0][0] <= held.logs[-1].n:
+                self.logs.popleft()
+
+    def note(self) -> Note | None:
+        """Return what no beat has brought to the store."""
+        logs = self.news(limits.LOGS_KEPT_MAX) if self.logs else ()
+        return Note(self.progress, logs) if logs or self.progress is not None else None
 
     def stack(self) -> str:
         """Return where its handler is now; "" if that cannot be seen."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
-from goqueue.engine.failure import cut
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo
 from goqueue.model.outcome import Answer, Dead, Retry, Settlement, Snooze
+from goqueue.tasks.cutting import cut
 
 if TYPE_CHECKING:
     import asyncio

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from goqueue.model import limits
+from goqueue.model.job import VERSION_KEY
 from goqueue.model.outcome import UNKNOWN_KIND, Snooze
 
 if TYPE_CHECKING:
@@ -29,13 +31,24 @@ class UnknownKinds:
 
     def snooze(self, lease: Lease) -> Snooze:
         """Put this job off. The first of a kind is logged; the reason is kept with each job."""
-        growing = self._growing.get(lease.kind)
+        reason = f"{UNKNOWN_KIND} {lease.kind!r} in this worker"
+        return self._snooze(lease, lease.kind, reason, "no task of this kind in this worker")
+
+    def snooze_newer(self, lease: Lease, known: int) -> Snooze:
+        """The same for a job whose arguments are of a version that is newer than the task's."""
+        said = (msgspec.json.decode(lease.meta) if lease.meta else {}).get(VERSION_KEY, "")
+        reason = (
+            f"its arguments are of version {said[:20]}, this worker's {lease.kind!r} knows up to {known}: update it"
+        )
+        return self._snooze(lease, f"{lease.kind} {said[:20]}", reason, reason)
+
+    def _snooze(self, lease: Lease, name: str, reason: str, logged: str) -> Snooze:
+        growing = self._growing.get(name)
         if growing is None:
             if len(self._growing) >= KINDS_MAX:
                 self._growing.clear()
-            growing = self._growing[lease.kind] = _Growing(self._settings)
-            log.warning("snooze", kind=lease.kind, job_id=lease.id, reason="no task of this kind in this worker")
-        reason = f"{UNKNOWN_KIND} {lease.kind!r} in this worker"
+            growing = self._growing[name] = _Growing(self._settings)
+            log.warning("snooze", kind=lease.kind, job_id=lease.id, reason=logged)
         return Snooze(growing.next_s(), reason[: limits.REASON_CHARS_MAX])
 
 

@@ -6,10 +6,11 @@ import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
-from goqueue.engine.failure import DeadlineExceeded, HandlerDied, HandlerNotStarted, cut, describe
+from goqueue.engine.failure import DeadlineExceeded, HandlerDied, HandlerNotStarted, describe
 from goqueue.model import limits
 from goqueue.model.errors import InvalidInput
 from goqueue.model.outcome import Cancel, Complete, Crash, Dead, Outcome, Release, Retry, Snooze
+from goqueue.tasks.cutting import cut
 from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from goqueue.engine.speaker import SpeakerThread
 from goqueue.model.errors import Unavailable
 from goqueue.model.job import DEFAULT_QUEUE, DEFAULT_TENANT
 from goqueue.model.lease import WorkerInfo
+from goqueue.tasks import onion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def worker_info(
         pid=os.getpid(),
         version=version,
         queues=queues,
-        kinds=tuple(sorted(app.tasks)),
+        kinds=tuple(sorted(app.kinds)),
         concurrency=settings.concurrency,
     )
 
@@ -340,7 +341,7 @@ class _Parts:
 
     def __init__(self, worker: Worker) -> None:
         store, settings = worker._store, worker._settings
-        port = HandlerPort(store)
+        port = HandlerPort(store, onion.around_enqueue(worker._app.middleware))
         wake: Callable[[], None] = lambda: self.fetcher.wake()  # noqa: E731  bound below
         self.settler = Settler(
             batch=settings.settle_batch,

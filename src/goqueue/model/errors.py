@@ -3,7 +3,7 @@
     GoQueueError
     ├── ConfigurationError          NotConfigured · InvalidSetting · CannotStart
     ├── InvalidInput                InvalidJob · InvalidArguments · InvalidQuery · IdempotencyMismatch
-    ├── DefinitionError             DuplicateTask · UnknownTask
+    ├── DefinitionError             DuplicateTask · UnknownTask · MiddlewareError
     ├── NotFound                    JobNotFound
     ├── Conflict                    UniqueConflict · IdConflict · PartlyEnqueued · WrongState · SerializationConflict
     ├── AccessError                 Unauthenticated · PermissionDenied
@@ -78,6 +78,12 @@ class UnknownTask(DefinitionError):
     """No task of this kind is defined in the application."""
 
     code = "unknown_task"
+
+
+class MiddlewareError(DefinitionError):
+    """A middleware does not yield once, or not a job: its class must be mended."""
+
+    code = "middleware"
 
 
 # -- input ----------------------------------------------------------------------------------------

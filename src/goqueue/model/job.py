@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,8 +15,12 @@ from goqueue.model.state import JobState
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
 R = TypeVar("R", covariant=True)
 
+VERSION_KEY = "goqueue.version"
+"""In a job's meta: the version of its arguments. Without it they are of version 1."""
 DEFAULT_QUEUE = "default"
 DEFAULT_TENANT = "default"
 
@@ -45,6 +49,15 @@ class JobError(msgspec.Struct, frozen=True):
     type: str
     message: str
     traceback: str = ""
+
+
+class JobLog(msgspec.Struct, frozen=True):
+    """One line that a handler has logged, as kept with the job. ``at`` is the store's instant."""
+
+    attempt: int
+    at: datetime
+    level: LogLevel
+    message: str
 
 
 class OnConflict(StrEnum):
@@ -136,6 +149,7 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
         """Return a copy with these options; what is not named stays as it is.
 
         ``unique`` may be a `Unique`, a key, ``True`` (by kind and arguments), or ``None``/``False`` (not unique).
+        ``meta`` replaces what is there, except the version of the arguments, which is the task's.
         Giving ``delay_s`` clears ``run_at`` and the other way round; giving both raises `InvalidJob`.
         """
         changed: dict[str, object] = {
@@ -161,6 +175,8 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
             changed["run_at"] = None
         elif changed.get("run_at") is not None:
             changed["delay_s"] = None
+        if not isinstance(meta, msgspec.UnsetType) and VERSION_KEY in self.meta:
+            changed["meta"] = {VERSION_KEY: self.meta[VERSION_KEY], **meta}
         if not isinstance(tags, msgspec.UnsetType):
             changed["tags"] = tuple(tags)
         if isinstance(unique, str):
@@ -208,6 +224,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was cancelled or is dead (``attempts``, ``not_retryable``, ``retry_for``, ``deadline``, ``expired``,
     ``crashed``, or the handler's own words); of a waiting job that was put off, why."""
     progress: msgspec.Raw | None = None
+    logs: tuple[JobLog, ...] = ()
+    """What its handlers have logged, oldest first: the newest `limits.LOGS_KEPT_MAX`."""
     cancel_requested_at: datetime | None = None
     worker_id: str | None = None
     tenant: str = DEFAULT_TENANT

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from goqueue.model.job import JobRef
-from goqueue.model.outcome import Answer
+from goqueue.model.outcome import Answer, NewLog
 from goqueue.model.retry import RetryDelays
 
 
@@ -87,6 +87,8 @@ class Held(msgspec.Struct, frozen=True):
     fence: int
     progress: bytes | None = None
     """JSON, at most `limits.PROGRESS_BYTES_MAX` bytes; None leaves what is stored."""
+    logs: tuple[NewLog, ...] = ()
+    """Lines to add; those that were added under this fence before are not added again."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +122,8 @@ class Beaten(msgspec.Struct, frozen=True):
 
     lost: tuple[JobRef, ...] = ()
     cancel: tuple[JobRef, ...] = ()
+    unkept: tuple[JobRef, ...] = ()
+    """Leases whose progress and logs could not be written now (somebody had the job locked): to be sent again."""
     strays: tuple[Held, ...] = ()
     """Running jobs of this worker that it did not name: perhaps claimed by a call whose answer was cut off. A worker
     that sees one twice, and does not know it, hands it back; otherwise it would stay running while the worker lives."""

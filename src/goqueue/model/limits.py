@@ -40,6 +40,11 @@ ERROR_MESSAGE_CHARS_MAX = 4_096
 ERROR_TRACEBACK_CHARS_MAX = 16_384
 REASON_CHARS_MAX = 1_024
 PROGRESS_BYTES_MAX = 4_096
+LOGS_KEPT_MAX = 100
+"""Newest lines that are kept of what a job's handlers log."""
+LOG_MESSAGE_CHARS_MAX = 1_000
+LOGS_SENT_MAX = 1_000
+"""Lines in one beat, and in one statement that keeps them before a settle."""
 
 WORKER_KEPT_S = 60.0
 """How long the row of a worker stays after its lease, far longer than a statement may take: a claim that began within

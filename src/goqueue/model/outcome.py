@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from goqueue.model.job import ErrorInfo, JobRef
+from goqueue.model.job import ErrorInfo, JobRef, LogLevel
 
 UNKNOWN_KIND = "no task of kind"
 """How the reason of a `Snooze` begins that puts a job off because the worker has no task of its kind."""
@@ -64,12 +64,32 @@ class Release(msgspec.Struct, frozen=True, tag="release"):
 Outcome: TypeAlias = Complete | Retry | Snooze | Cancel | Dead | Crash | Release
 
 
+class NewLog(msgspec.Struct, frozen=True, gc=False):
+    """One line that a handler has logged, on its way to the store, which stamps it. ``age_s``: how long ago that was.
+
+    ``n`` counts the lines of an attempt from 1: what comes again is known by it.
+    """
+
+    n: int
+    level: LogLevel
+    message: str
+    age_s: float = 0.0
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What an attempt has said last, and no beat has brought to the store."""
+
+    progress: bytes | None = None
+    logs: tuple[NewLog, ...] = ()
+
+
 class Settlement(msgspec.Struct, frozen=True):
-    """An outcome, and the lease under which it was reached."""
+    """An outcome, and the lease under which it was reached. The note is kept with the job, if the lease holds."""
 
     ref: JobRef
     fence: int
     outcome: Outcome
+    note: Note | None = None
 
 
 class Answer(StrEnum):

@@ -96,12 +96,13 @@ class RetryJobs(msgspec.Struct, frozen=True, tag="retry"):
     The first job of the selection is due in ``delay_s`` seconds, each further one ``every_s`` later than the one
     before: so many dead letters come back at a bounded rate, whoever is alive to work on them then. ``args`` (a JSON
     object, encoded) replaces the arguments of final jobs; a job that is not final keeps its own, and answers
-    ``wrong_state``.
+    ``wrong_state``. ``version`` is that of these arguments, as `Task.upcast` has it; None: that of those before.
     """
 
     args: bytes | None = None
     delay_s: float = 0.0
     every_s: float = 0.0
+    version: int | None = None
 
 
 class DeleteJobs(msgspec.Struct, frozen=True, tag="delete"):

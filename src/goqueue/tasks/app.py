@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAli
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
 from goqueue.model.job import DEFAULT_QUEUE
+from goqueue.tasks import onion
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
 from goqueue.tasks.task import CallableTask, RunIn, Task, TaskOptions
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from goqueue.model.job import Unique
+    from goqueue.model.job import Json, Unique
     from goqueue.tasks.context import Context
+    from goqueue.tasks.middleware import Middleware
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,13 +52,23 @@ class GoQueue:
 
     ``retry`` is the policy of tasks that name none. ``lifespan`` makes an async context manager that each worker
     process enters before its first job and leaves after its last; what it yields is ``Context.state``.
+    ``middleware`` goes around every run and every enqueue, the first outermost.
     """
 
-    def __init__(self, *, name: str = "", retry: RetryPolicy = DEFAULT_RETRY, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        retry: RetryPolicy = DEFAULT_RETRY,
+        lifespan: Lifespan | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
         self.name = name
         self.retry = retry
         self.lifespan = lifespan
+        self.middleware = onion.check(middleware)
         self._tasks: dict[str, AnyTask] = {}
+        self._runs: dict[str, AnyTask] = {}
 
     @property
     def tasks(self) -> Mapping[str, AnyTask]:
@@ -64,9 +76,14 @@ class GoQueue:
         return MappingProxyType(self._tasks)
 
     @property
+    def runs(self) -> Mapping[str, AnyTask]:
+        """The task that runs jobs of a kind, by kind and by alias; a view that cannot be written to."""
+        return MappingProxyType(self._runs)
+
+    @property
     def kinds(self) -> frozenset[str]:
-        """All kinds that its tasks run."""
-        return frozenset(self._tasks)
+        """All kinds that its tasks run, aliases included."""
+        return frozenset(self._runs)
 
     @overload
     def task(
@@ -100,6 +117,8 @@ class GoQueue:
         unique: Unique | bool | str | None = None,
         tags: Sequence[str] = (),
         meta: Mapping[str, str] | None = None,
+        version: int = 1,
+        aliases: Sequence[str] = (),
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -119,11 +138,15 @@ class GoQueue:
         unique: Unique | bool | str | None = None,
         tags: Sequence[str] = (),
         meta: Mapping[str, str] | None = None,
+        version: int = 1,
+        aliases: Sequence[str] = (),
     ) -> object:
         """Make a function a task: ``@app.task`` or ``@app.task(queue=…, …)``. Its kind is its name or ``kind``.
 
         ``timeout_s`` is for one attempt, ``schedule_to_start_s`` for the wait of a due job until it is started,
         ``deadline_s`` for all of it, from the enqueue to the end. ``retry`` says when failed attempts are repeated.
+        ``version`` is that of the arguments: see `Task.upcast`. ``aliases`` are kinds that it had before: jobs of these
+        are run, too.
         Raises `DuplicateTask` for a kind that is taken and `DefinitionError` for what cannot be a task.
         """
         options = TaskOptions(
@@ -139,6 +162,8 @@ class GoQueue:
             unique=unique,
             tags=tuple(tags),
             meta=dict(meta or {}),
+            version=version,
+            aliases=tuple(aliases),
         )
 
         def define(function: Callable[..., object]) -> CallableTask[..., object, ..., object]:
@@ -150,36 +175,49 @@ class GoQueue:
         return define if function is None else define(function)
 
     def include(self, other: GoQueue) -> None:
-        """Add the tasks that ``other`` has now, as they are, or none. Raises `DuplicateTask` if a kind is taken."""
+        """Add the tasks that ``other`` has now, as they are, or none. Raises `DuplicateTask` if a kind is taken.
+
+        Around them goes the middleware of this application: that of ``other`` stays behind.
+        """
         if other.lifespan is not None and other.lifespan is not self.lifespan:
             raise DefinitionError("an application has one lifespan: enter that of the included one inside your own")
-        for kind, task in other.tasks.items():
-            if self._tasks.get(kind, task) is not task:
-                raise _duplicate(task, self._tasks[kind])
+        for kind, task in other.runs.items():
+            if self._runs.get(kind, task) is not task:
+                raise _duplicate(kind, task, self._runs[kind])
         self._tasks.update(other.tasks)
+        self._runs.update(other.runs)
 
     def find(self, kind: str) -> AnyTask:
-        """Return the task of this kind. Raises `UnknownTask`."""
+        """Return the task that runs this kind. Raises `UnknownTask`."""
         try:
-            return self._tasks[kind]
+            return self._runs[kind]
         except KeyError:
-            known = ", ".join(sorted(self._tasks)) or "none"
+            known = ", ".join(sorted(self._runs)) or "none"
             raise UnknownTask(f"no task of kind {kind!r} is defined; there are: {known}") from None
 
     def check(self) -> None:
-        """Resolve annotations that were left for later. Raises `DefinitionError`. A worker calls it at its start."""
+        """Resolve annotations that were left for later, and look whether upcasters are missing.
+
+        Raises `DefinitionError`. A worker calls it at its start.
+        """
         for task in self._tasks.values():
-            _ = task.signature
+            task.check()
+
+    def schemas(self) -> dict[str, Json]:
+        """Return the JSON Schema (2020-12) of arguments and result of each task, by kind: see `Task.schema`."""
+        return {kind: task.schema() for kind, task in sorted(self._tasks.items())}
 
     def _add(self, task: AnyTask) -> None:
-        if task.kind in self._tasks:
-            raise _duplicate(task, self._tasks[task.kind])
+        for kind in (task.kind, *task.aliases):
+            if kind in self._runs:
+                raise _duplicate(kind, task, self._runs[kind])
         self._tasks[task.kind] = task
+        self._runs.update(dict.fromkeys((task.kind, *task.aliases), task))
 
     def __repr__(self) -> str:
         return f"<GoQueue {self.name or 'app'}: {len(self._tasks)} tasks>"
 
 
-def _duplicate(task: AnyTask, holder: AnyTask) -> DuplicateTask:
+def _duplicate(kind: str, task: AnyTask, holder: AnyTask) -> DuplicateTask:
     places = [f"{t.function.__module__}.{t.function.__qualname__}" for t in (holder, task)]
-    return DuplicateTask(f"two tasks have the kind {task.kind!r}: {places[0]} and {places[1]}; give one of them kind=")
+    return DuplicateTask(f"two tasks have the kind {kind!r}: {places[0]} and {places[1]}; give one of them kind=")

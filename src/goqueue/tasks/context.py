@@ -13,21 +13,26 @@ from goqueue.model import limits
 from goqueue.model.errors import InvalidInput, UniqueConflict
 from goqueue.model.query import EnqueueStatus
 from goqueue.tasks import encoding
+from goqueue.tasks.cutting import cut
+from goqueue.tasks.onion import Around
 from goqueue.tasks.prepare import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
     from datetime import datetime
 
-    from goqueue.model.job import NewJob
+    from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
+    from goqueue.tasks.onion import Layers
 
 State = TypeVar("State", covariant=True)
 T = TypeVar("T")
 
 in_handler: ContextVar[bool] = ContextVar("goqueue_in_handler", default=False)
 """True while a handler runs in this context. The engine sets it; ``Job.result()`` reads it to refuse a deadlock."""
+
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
 
 LOOK_S: Final = 0.05
 """`Context.wait` looks this often whether the handler shall stop."""
@@ -38,12 +43,21 @@ _meta_decoder = msgspec.json.Decoder(dict[str, str])
 class ContextPort(Protocol):
     """What a worker does for the contexts of its handlers: one object per process, the lease says for which job."""
 
+    @property
+    def layers(self) -> Layers:
+        """What goes around an enqueue."""
+        ...
+
     def cancelled(self, lease: Lease) -> bool:
         """Tell whether somebody wants this job cancelled, or its lease is lost. Must be callable from any thread."""
         ...
 
     def progress(self, lease: Lease, value: bytes) -> None:
         """Keep the encoded value for the next beat. Must be callable from any thread."""
+        ...
+
+    def log(self, lease: Lease, level: LogLevel, message: str) -> None:
+        """Keep a line for the next beat, or for the outcome. Must be callable from any thread."""
         ...
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
@@ -160,9 +174,20 @@ class Context(Generic[State]):
     def progress(self, value: object) -> None:
         """Say how far the job is: any JSON value of at most 4,096 bytes. Travels with the worker's next beat.
 
-        Only the last value before a beat is kept. Raises `InvalidInput` for a value that cannot be stored.
+        The last one goes with the outcome, if no beat came before. Raises `InvalidInput` for what cannot be stored.
         """
         self._port.progress(self._lease, encoding.encode(value, "/progress", limits.PROGRESS_BYTES_MAX, InvalidInput))
+
+    def log(self, message: str, level: LogLevel = "info") -> None:
+        """Keep a line with the job: seen in its record, by `goqueue jobs show` and over HTTP. From any thread.
+
+        Travels with the worker's next beat, or with the outcome. The newest 100 lines of a job are kept; one that is
+        longer than 1,000 characters is cut, with a mark. It is no replacement for your logging. Raises `InvalidInput`
+        for another level than debug, info, warning and error.
+        """
+        if level not in LOG_LEVELS:
+            raise InvalidInput(f"must be one of {', '.join(LOG_LEVELS)}, is {level!r}", "/level")
+        self._port.log(self._lease, level, cut(str(message), limits.LOG_MESSAGE_CHARS_MAX))
 
     async def enqueue(self, job: NewJob[object]) -> Enqueued:
         """Store another job, only if this attempt still owns its own: a zombie's children are refused (`LeaseLost`).
@@ -171,8 +196,8 @@ class Context(Generic[State]):
         key and the job says ``reject``.
         """
         answer = (await self.enqueue_many((job,)))[0]
-        if answer.status is EnqueueStatus.REJECTED:
-            raise UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+        if (conflict := conflict_of(answer)) is not None:
+            raise conflict
         return answer
 
     async def enqueue_many(self, jobs: Iterable[NewJob[object]]) -> list[Enqueued]:
@@ -180,12 +205,30 @@ class Context(Generic[State]):
 
         They belong to the tenant of this job. A job that met a conflict says so in its answer's ``status``.
         """
+        if self._port.layers:
+            return await self._enqueue_around(jobs)
+        ready = self._ready(jobs)
+        return await self._port.enqueue(self._lease, ready) if ready else []
+
+    async def _enqueue_around(self, jobs: Iterable[NewJob[object]]) -> list[Enqueued]:
+        around = Around(self._port.layers)
+        try:
+            ready = self._ready(around.open(job) for job in jobs)
+            answers = await self._port.enqueue(self._lease, ready) if ready else []
+        except BaseException as error:
+            around.fail(error)
+        for conflict in around.end([conflict_of(answer) or answer for answer in answers]):
+            if conflict is not None and not isinstance(conflict, UniqueConflict):
+                raise conflict
+        return answers
+
+    def _ready(self, jobs: Iterable[NewJob[object]]) -> list[NewJob[object]]:
         ready: list[NewJob[object]] = []
         for job in jobs:
             if len(ready) == limits.BATCH_MAX:
                 raise InvalidInput(f"takes at most {limits.BATCH_MAX} jobs at once", "/jobs")
             ready.append(prepare(job, self._lease.tenant))
-        return await self._port.enqueue(self._lease, ready) if ready else []
+        return ready
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Await ``work`` on the worker's event loop from a plain function in its thread, and return the result."""
@@ -193,3 +236,10 @@ class Context(Generic[State]):
 
     def __repr__(self) -> str:
         return f"<Context {self.kind} {self.job_id} attempt {self.attempt} of {self.max_attempts}>"
+
+
+def conflict_of(answer: Enqueued) -> UniqueConflict | None:
+    """Return the conflict that an answer stands for."""
+    if answer.status is EnqueueStatus.REJECTED:
+        return UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+    return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
 
@@ -87,6 +87,12 @@ def _model_type() -> type[BaseModel] | None:
     return None if pydantic is None else pydantic.BaseModel
 
 
+def is_model(wanted: object) -> TypeGuard[type[BaseModel]]:
+    """Tell whether this is the class of a Pydantic model."""
+    model = _model_type()
+    return model is not None and isinstance(wanted, type) and issubclass(wanted, model)
+
+
 def _to_plain(value: object) -> object:
     model = _model_type()
     if model is None or not isinstance(value, model):
@@ -99,8 +105,7 @@ def _to_plain(value: object) -> object:
 
 
 def _from_plain(wanted: object, value: object) -> object:
-    model = _model_type()
-    if model is None or not (isinstance(wanted, type) and issubclass(wanted, model)):
+    if not is_model(wanted):
         raise TypeError(f"no way to decode to {getattr(wanted, '__qualname__', wanted)}")
     return wanted.model_validate(value)
 

@@ -16,11 +16,12 @@ import msgspec
 
 from goqueue.model import limits
 from goqueue.model.errors import InvalidJob
-from goqueue.model.job import OnConflict
+from goqueue.model.job import VERSION_KEY, OnConflict
 from goqueue.model.retry import RetryDelays
 from goqueue.model.state import FINAL_STATES
 from goqueue.tasks.codec import CheckedArgs, canonical, check_json
 from goqueue.tasks.retry import RETRY_AFTER_MAX_S, RetryPolicy, numbers_of, problem_of
+from goqueue.tasks.versions import check_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +188,8 @@ def _meta(meta: dict[str, str]) -> None:
         pointer = "/meta/" + str(key).replace("~", "~0").replace("/", "~1")
         text(key, pointer, limits.META_KEY_CHARS_MAX)
         text(value, pointer, limits.META_VALUE_CHARS_MAX)
+        if key == VERSION_KEY:
+            check_meta(value, pointer)
 
 
 def _unique(unique: Unique) -> None:

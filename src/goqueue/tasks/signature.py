@@ -48,6 +48,11 @@ class Signature:
         if self.returns is not None:
             self._make_decoder(self.returns, "the result")
 
+    @property
+    def arguments(self) -> type[msgspec.Struct]:
+        """The type that all arguments together are."""
+        return self._struct
+
     def encode(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
         """Encode call arguments as a JSON object. Raises `InvalidArguments`, which names the argument.
 

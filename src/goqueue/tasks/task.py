@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,10 +15,16 @@ from goqueue.model.job import DEFAULT_QUEUE, NewJob, Unique
 from goqueue.tasks import encoding
 from goqueue.tasks.prepare import prepare
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
+from goqueue.tasks.schema import DIALECT, schema_of
 from goqueue.tasks.signature import Signature, UnresolvedAnnotation
+from goqueue.tasks.versions import Versions, check_version, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from goqueue.model.job import Json
+    from goqueue.tasks.context import Context
+    from goqueue.tasks.versions import Upcaster
 
 P = ParamSpec("P")
 Call = ParamSpec("Call")
@@ -43,6 +49,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     meta: dict[str, str] = {}
     retry: RetryPolicy = DEFAULT_RETRY
+    version: int = 1
+    aliases: tuple[str, ...] = ()
     run_in: RunIn = "auto"
 
 
@@ -57,12 +65,16 @@ class Task(Generic[P, R]):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]  # mypy wants self callable: the subclass is
         if options.run_in not in ("auto", "process"):
             raise DefinitionError(f"task {kind!r}: run_in must be 'auto' or 'process', is {options.run_in!r}")
+        check_version(options.version, kind)
         self.function = function
         self.kind = kind
         self.is_async = inspect.iscoroutinefunction(function)
         self.run_in: RunIn = options.run_in
         self.retry = options.retry
         self.timeout_s = options.timeout_s
+        self.version = options.version
+        self.aliases = options.aliases
+        self._versions = Versions(kind, options.version)
         self._template: NewJob[R] = _template(kind, options)
         self._signature: Signature | None = None
         # A name that is not found is perhaps defined further down in the module: `signature` asks again.
@@ -99,9 +111,48 @@ class Task(Generic[P, R]):
         signature = self._signature or self.signature
         return msgspec.structs.replace(self._template, args=signature.encode(args, kwargs), returns=signature.returns)
 
+    def upcast(self, *, from_version: int) -> Callable[[Upcaster], Upcaster]:
+        """Decorate a function that turns arguments of ``from_version`` (a dict of JSON types) into those of the next.
+
+        Jobs that were stored by older versions are lifted by these functions, one after the other, when they run. What
+        one of them raises is a failed attempt, as are arguments that do not fit. Raises `DefinitionError`.
+        """
+
+        def add(upcaster: Upcaster) -> Upcaster:
+            self._versions.add(from_version, upcaster)
+            return upcaster
+
+        return add
+
+    def check(self) -> None:
+        """Resolve annotations that were left for later, and look whether upcasters are missing."""
+        _ = self.signature
+        self._versions.check()
+
+    def schema(self) -> dict[str, Json]:
+        """Return the JSON Schema (2020-12) of its arguments and of its result, as they are stored.
+
+        Raises `DefinitionError` if a type has none.
+        """
+        try:
+            args = schema_of(self.signature.arguments, "validation")
+            result: Json = {"$schema": DIALECT} if self.returns is None else schema_of(self.returns, "serialization")
+        except Exception as e:  # a model's own schema may raise anything
+            raise DefinitionError(f"task {self.kind!r}: no JSON Schema can be made of it: {e}") from e
+        return {"version": self.version, "aliases": list(self.aliases), "args": args, "result": result}
+
+    def lift(self, args: bytes, meta: bytes | None) -> bytes:
+        """Return stored arguments as those of the present version. Raises `InvalidArguments`."""
+        return self._versions.lift(args, meta)
+
     def decode(self, args: bytes) -> dict[str, object]:
         """Decode stored arguments to keyword arguments for `function`. Raises `InvalidArguments`."""
         return (self._signature or self.signature).decode(args)
+
+    def call(self, ctx: Context[Any], args: bytes, meta: bytes | None) -> object:
+        """Call `function` with a job's arguments. Raises `InvalidArguments`, and what it raises."""
+        arguments = self.decode(args if self.version == 1 else self.lift(args, meta))
+        return self.function(ctx, **arguments) if self.wants_context else self.function(**arguments)
 
     def encode_result(self, value: object) -> bytes | None:
         """Encode what `function` returned; None for no result. Raises `InvalidInput` if it cannot be kept."""
@@ -144,11 +195,13 @@ def _template(kind: str, options: TaskOptions) -> NewJob[R]:
         schedule_to_start_s=options.schedule_to_start_s,
         deadline_s=options.deadline_s,
         tags=tuple(options.tags),
-        meta=options.meta,
+        meta=marked(options.meta, options.version),
     )
     try:
         job = job.options(unique=options.unique)
         prepare(job)
+        for alias in options.aliases:
+            prepare(msgspec.structs.replace(job, kind=alias))
     except InvalidJob as e:
         raise DefinitionError(f"task {kind!r}: {e}") from None
     return job

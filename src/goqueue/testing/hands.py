@@ -20,6 +20,7 @@ from goqueue.model.state import StoredState
 from goqueue.settings import WorkerSettings
 from goqueue.store.memory import MemoryStore
 from goqueue.store.memory.working import lease as claim_one
+from goqueue.tasks import onion
 from goqueue.testing.faults import Fault, Faults
 from goqueue.testing.outcome import Drained, Ran
 
@@ -72,7 +73,7 @@ class Hands:
         self._faults = faults
         self._worker = worker_info(app, WorkerSettings(), (), name="sandbox")
         self._settled: asyncio.Queue[Settlement] = asyncio.Queue()
-        port = HandlerPort(self._store)
+        port = HandlerPort(self._store, onion.around_enqueue(app.middleware))
         self._runner = _Runner(
             app,
             WorkerSettings(),

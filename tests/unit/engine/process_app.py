@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 from goqueue.tasks.app import GoQueue
 from goqueue.tasks.context import Context
@@ -132,3 +133,20 @@ def die_with_a_heir(path: str) -> None:
     with open(path, "w") as file:  # noqa: PTH123  as above
         file.write(str(heir))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(run_in="process")
+def talk(ctx: Context[object]) -> None:
+    ctx.log("from the child")
+    ctx.log("x" * 3, level="debug")
+    ctx.progress(9)
+
+
+@app.task(run_in="process", version=2, aliases=["versioned_before"])
+def versioned(numbers: list[int]) -> list[int]:
+    return numbers
+
+
+@versioned.upcast(from_version=1)
+def _listed(args: dict[str, Any]) -> dict[str, Any]:
+    return {"numbers": [args["n"]]}

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.engine.failure import HandlerDied, HandlerHung, HandlerNotStarted, cut, describe
+from goqueue.engine.failure import HandlerDied, HandlerHung, HandlerNotStarted, describe
 from goqueue.engine.verdict import Stop, overdue, verdict
 from goqueue.model import limits
 from goqueue.model.lease import Lease
 from goqueue.model.outcome import Cancel, Complete, Crash, Dead, Outcome, Release, Retry, Snooze
 from goqueue.tasks.app import GoQueue
+from goqueue.tasks.cutting import cut
 from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
 

@@ -13,10 +13,11 @@ import pytest
 
 from goqueue.model import limits
 from goqueue.model.errors import InvalidInput, InvalidJob, UniqueConflict
-from goqueue.model.job import JobRef, NewJob
+from goqueue.model.job import JobRef, LogLevel, NewJob
 from goqueue.model.lease import Lease
 from goqueue.model.query import Enqueued, EnqueueStatus
 from goqueue.tasks.context import Context
+from goqueue.tasks.middleware import Middleware
 
 T = TypeVar("T")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,15 +28,20 @@ class Port:
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
+        self.lines: list[tuple[str, str]] = []
         self.jobs: list[NewJob[object]] = []
         self.status = EnqueueStatus.INSERTED
         self.is_cancelled = False
+        self.layers: tuple[Middleware, ...] = ()
 
     def cancelled(self, lease: Lease) -> bool:
         return self.is_cancelled
 
     def progress(self, lease: Lease, value: bytes) -> None:
         self.values.append(value)
+
+    def log(self, lease: Lease, level: LogLevel, message: str) -> None:
+        self.lines.append((level, message))
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         self.jobs += jobs
@@ -89,6 +95,23 @@ def test_cancelled_is_asked_each_time() -> None:
     assert not ctx.cancelled
     port.is_cancelled = True
     assert ctx.cancelled
+
+
+def test_lines_are_bounded_and_storable() -> None:
+    port = Port()
+    ctx = Context(lease(), port, None)
+    ctx.log("short")
+    ctx.log("x" * 5_000, level="error")
+    ctx.log("a\0b\ud800", level="debug")
+    ctx.log(ValueError("an object"))  # type: ignore[arg-type]
+    assert [level for level, _ in port.lines] == ["info", "error", "debug", "info"]
+    short, long, odd, told = (message for _, message in port.lines)
+    assert (short, odd, told) == ("short", "a\N{SYMBOL FOR NULL}b?", "an object")
+    assert len(long) == limits.LOG_MESSAGE_CHARS_MAX
+    assert "cut" in long
+    with pytest.raises(InvalidInput) as refused:
+        ctx.log("x", level="loud")  # type: ignore[arg-type]
+    assert refused.value.pointer == "/level"
 
 
 def test_progress_is_bounded() -> None:

@@ -33,15 +33,24 @@ def init(
 
 
 def check(
-    context: typer.Context, app: AppArgument = None, output: OutputOption = Output.TABLE, url: UrlOption = None
+    context: typer.Context,
+    app: AppArgument = None,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = None,
+    schemas: Annotated[
+        bool, typer.Option("--schemas", help="Write the JSON Schema of each task's arguments and result, and no more.")
+    ] = False,
 ) -> None:
     """Import the application, list its tasks, and look whether the database's schema fits."""
     import asyncio
 
-    from goqueue.cli.output import Column, show_rows
+    from goqueue.cli.output import Column, show_rows, write_json
 
     loaded = _load(app)
     loaded.check()
+    if schemas:
+        write_json(loaded.schemas())
+        return
     columns = [Column("kind", whole=True), Column("queue"), Column("runs in"), Column("function")]
     rows = [
         (

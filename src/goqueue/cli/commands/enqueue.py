@@ -120,7 +120,7 @@ def _new_job(app: GoQueue | None, kind: str, args: bytes) -> NewJob[object]:
     from goqueue.tasks.codec import check_json
 
     check_json(args, "/args", limits.ARGS_BYTES_MAX, must_be_object=True)
-    task = app.tasks.get(kind) if app is not None else None
+    task = app.runs.get(kind) if app is not None else None
     if task is None:
         if app is not None:
             typer.echo(f"note: your application has no task {kind}; it is enqueued as it is", err=True)

@@ -28,12 +28,13 @@ from goqueue.model.errors import (
     NotSent,
     PartlyEnqueued,
     StoreUnavailable,
-    UniqueConflict,
 )
 from goqueue.model.job import DEFAULT_TENANT, NewJob
 from goqueue.model.query import EnqueueStatus, Filter
 from goqueue.settings import ClientSettings
-from goqueue.tasks.prepare import check_id, prepare
+from goqueue.tasks.context import conflict_of
+from goqueue.tasks.onion import around_enqueue
+from goqueue.tasks.prepare import check_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -79,6 +80,7 @@ class AsyncClient(AsyncChanges):
         settings: ClientSettings | None = None,
     ) -> None:
         self._app = app
+        self._layers = around_enqueue(app.middleware) if app is not None else ()
         self._connect = connect
         self._transactions = transactions
         self._tenant = tenant
@@ -102,8 +104,14 @@ class AsyncClient(AsyncChanges):
         ``reject``, `IdConflict` if there is another job with the id you gave, `StoreUnavailable`.
         """
         self._refuse_closed()
-        batch = Batch([job], [prepare(job, self._tenant)])
-        handle = (await self._enqueue_batch(batch, conn))[0]
+        batch: Batch[R] = Batch(self._layers, self._tenant)
+        batch.add((job,))
+        try:
+            stored = await self._enqueue_batch(batch, conn)
+        except BaseException as e:
+            batch.fail(e)
+            raise
+        handle = batch.end(stored)[0]
         if isinstance(handle, Conflict):
             raise handle
         return handle
@@ -116,21 +124,28 @@ class AsyncClient(AsyncChanges):
         """
         source = iter(jobs)
         stored: list[AsyncJob[R] | Conflict] = []
+        batch = await self._prepared(source)
         try:
-            batch = await self._prepared(source)
             while batch.ready:
                 # A full one is on its way while the next is prepared; the caller's own connection is used by one alone.
                 beside = conn is None and len(batch.ready) == limits.BATCH_MAX
                 sending = Sending(partial(self._enqueue_batch, batch, conn), beside=beside)
+                sent = batch
                 try:
                     async with sending:
                         batch = await self._prepared(source)
+                except BaseException as e:
+                    if not sending.result:
+                        sent.fail(e)
+                    raise
                 finally:
-                    stored += sending.result
+                    stored += sent.end(sending.result)
         except GoQueueError as e:
             if stored:
                 e.add_note(f"The first {len(stored)} jobs of this enqueue_many are stored.")
             raise
+        finally:
+            batch.close()
         conflicts = {i: handle for i, handle in enumerate(stored) if isinstance(handle, Conflict)}
         if conflicts:
             ids = [None if isinstance(handle, Conflict) else handle.id for handle in stored]
@@ -139,23 +154,22 @@ class AsyncClient(AsyncChanges):
 
     async def _prepared(self, source: Iterator[NewJob[R]]) -> Batch[R]:
         """Take the next jobs, at most as many as one statement takes, and prepare them."""
-        given: list[NewJob[R]] = []
-        ready: list[NewJob[R]] = []
-        while piece := list(islice(source, min(PIECE, limits.BATCH_MAX - len(given)))):
-            given += piece
-            ready += [prepare(job, self._tenant) for job in piece]
+        batch: Batch[R] = Batch(self._layers, self._tenant)
+        while piece := list(islice(source, min(PIECE, limits.BATCH_MAX - len(batch.given)))):
+            batch.add(piece)
             if len(piece) == PIECE:
                 await sleep(0)
-        return Batch(given, ready)
+        return batch
 
     async def _enqueue_batch(self, batch: Batch[R], conn: object) -> list[AsyncJob[R] | Conflict]:
         self._refuse_closed()
-        jobs, ready = batch
+        jobs, ready = batch.given, batch.ready
         if conn is None:
             # An id of the caller's may have been sent before, and be history already: look before storing it again.
             answers = await self._send(ready, retry=any(job.id for job in jobs))
         else:
             answers = await self._require_transactions().enqueue(conn, ready)
+        batch.answers = answers
         handles = [self._handle(job, answer) for job, answer in zip(ready, answers, strict=True)]
         # An id of our own making cannot be that of another job; one of the caller's can.
         doubtful = [i for i, answer in enumerate(answers) if answer.status is EnqueueStatus.EXISTS and jobs[i].id]
@@ -201,8 +215,8 @@ class AsyncClient(AsyncChanges):
                 handles[i] = IdConflict(f"there is, or was a moment ago, another job with the id {jobs[i].id}")
 
     def _handle(self, job: NewJob[R], answer: Enqueued) -> AsyncJob[R] | Conflict:
-        if answer.status is EnqueueStatus.REJECTED:
-            return UniqueConflict(f"job {answer.ref.id} holds the unique key", answer.ref.id)
+        if (conflict := conflict_of(answer)) is not None:
+            return conflict
         return AsyncJob(
             self,
             answer.ref,
@@ -340,7 +354,7 @@ class AsyncClient(AsyncChanges):
         return AsyncJob(self, record.ref, returns=self._returns(record.kind), known=record)
 
     def _returns(self, kind: str) -> object:
-        task = self._app.tasks.get(kind) if self._app else None
+        task = self._app.runs.get(kind) if self._app else None
         try:
             return task.returns if task else None
         except DefinitionError:

@@ -57,7 +57,9 @@ class AsyncChanges(Protocol):
         if args is None:
             return self._change(id, "retry", RetryJobs())
         task = self._task((self._record(check_id(id))).kind) if self._app is not None else None
-        return self._change(id, "edit and retry", RetryJobs(many.edited_args(args, task)))
+        return self._change(
+            id, "edit and retry", RetryJobs(many.edited_args(args, task), version=many.version_of(task))
+        )
 
     def delete(self, id: str) -> None:
         """Remove a job that does not run, with all that is known of it.
@@ -110,13 +112,14 @@ class AsyncChanges(Protocol):
         goes on with the jobs that are left. Raises `InvalidQuery`, `InvalidArguments`, `StoreUnavailable`.
         """
         many.check_args_kinds(args, kinds)
-        raw = None if args is None else many.edited_args(args, self._task(kinds[0]))
+        task = None if args is None else self._task(kinds[0])
+        raw = None if args is None else many.edited_args(args, task)
         query = self._lot_query(
             states, queues, kinds, tags, ids, created_after, created_before, finished_after, finished_before
         )
 
         def make(delay_s: float, every_s: float) -> Change:
-            return RetryJobs(raw, delay_s, every_s)
+            return RetryJobs(raw, delay_s, every_s, many.version_of(task))
 
         lot = Lot(query, make, reasons=reasons, errors=errors, limit=limit, rate=rate, dry_run=dry_run)
         self._change_lot(lot, (lambda: progress(lot.retried(monotonic()))) if progress else None)
@@ -230,7 +233,7 @@ class AsyncChanges(Protocol):
         )
 
     def _task(self, kind: str) -> AnyTask | None:
-        return self._app.tasks.get(kind) if self._app is not None else None
+        return self._app.runs.get(kind) if self._app is not None else None
 
     # -- what the client brings -----------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from goqueue.engine.executors import wire
+    from goqueue.tasks.onion import Layers
 
 T = TypeVar("T")
 
@@ -61,8 +62,13 @@ class Home:
 
     def task(self, job: wire.Run) -> Task[..., object]:
         """Return the task of a job. Raises `DefinitionError`."""
-        task = self._app.tasks.get(job.lease.kind) if self._app is not None else None
+        task = self._app.runs.get(job.lease.kind) if self._app is not None else None
         return task if task is not None else find_task(job.module, job.name)
+
+    @property
+    def middleware(self) -> Layers:
+        """The application's; none if it is not known."""
+        return self._app.middleware if self._app is not None else ()
 
     def submit(self, work: Coroutine[object, object, T]) -> Future[T]:
         """Run ``work`` on the loop, in the caller's context."""

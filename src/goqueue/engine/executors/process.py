@@ -67,7 +67,8 @@ class HandlerProcess:
             message = await self._receive()
             if isinstance(message, wire.Started):
                 return
-            if not isinstance(message, wire.Progress):  # something that its last job has left behind may still talk
+            # Something that its last job has left behind may still talk.
+            if not isinstance(message, wire.Progress | wire.Log):
                 raise HandlerDied(f"the process answered {type(message).__name__} instead of Started")
 
     async def converse(self, lease: Lease, port: ContextPort) -> wire.Done:
@@ -80,6 +81,8 @@ class HandlerProcess:
                     return message
                 case wire.Progress():
                     port.progress(lease, message.value)
+                case wire.Log():
+                    port.log(lease, message.level, message.message)
                 case wire.Enqueue():
                     try:
                         answers = await port.enqueue(lease, message.jobs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import queue
 import random
@@ -26,15 +27,17 @@ from goqueue.engine.executors.memory import resident_bytes
 from goqueue.engine.verdict import Stop, verdict
 from goqueue.model import errors
 from goqueue.model.errors import GoQueueError, StoreUnavailable
+from goqueue.tasks import onion
 from goqueue.tasks.context import Context, in_handler
 from goqueue.tasks.retry import DEFAULT_RETRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from goqueue.model.job import NewJob
+    from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
+    from goqueue.tasks.onion import Layers
     from goqueue.tasks.task import Task
 
 T = TypeVar("T")
@@ -141,6 +144,7 @@ class LinePort:
         self._home = home
         self._lock = threading.Lock()
         self._asked = 0
+        self.layers: Layers = ()
         self.lease: Lease | None = None
         """Of the job that runs now. A thread or task that an earlier one has left behind must not speak for it."""
 
@@ -150,6 +154,10 @@ class LinePort:
     def progress(self, lease: Lease, value: bytes) -> None:
         if lease is self.lease:
             self._line.send(wire.Progress(value))
+
+    def log(self, lease: Lease, level: LogLevel, message: str) -> None:
+        if lease is self.lease:
+            self._line.send(wire.Log(level, message))
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         if lease is not self.lease:
@@ -211,12 +219,15 @@ class _Worker:
         self._halts = line.halts
         self._home = home
         self._port = LinePort(line, home)
+        self._layers: Layers = ()
         self._broken: BaseException | None = None
 
     def enter(self) -> None:
         """Start the application. If that fails, the first job says how, and is the last."""
         try:
             self._home.enter()
+            self._layers = onion.around_run(self._home.middleware)
+            self._port.layers = onion.around_enqueue(self._home.middleware)
         except BaseException as error:
             self._broken = error
 
@@ -249,12 +260,12 @@ class _Worker:
 
     def _call(self, task: Task[..., object], lease: Lease) -> object:
         in_handler.set(True)
-        arguments = task.decode(lease.args)
-        positional = (Context(lease, self._port, self._home.state),) if task.wants_context else ()
-        made = task.function(*positional, **arguments)
+        ctx = Context(lease, self._port, self._home.state)
+        function = functools.partial(task.call, ctx, lease.args, lease.meta)
         if not task.is_async:
-            return made
-        work = self._on_loop(cast("Coroutine[object, object, object]", made), lease)
+            return onion.call(self._layers, ctx, function)
+        awaited = cast("Callable[[], Awaitable[object]]", function)
+        work = self._on_loop(onion.call_async(self._layers, ctx, awaited), lease)
         returned, raised = self._home.submit(work).result()
         if raised is not None:
             raise raised

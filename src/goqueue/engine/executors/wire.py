@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from goqueue.model.errors import InvalidInput
-from goqueue.model.job import NewJob
+from goqueue.model.job import LogLevel, NewJob
 from goqueue.model.lease import Lease
 from goqueue.model.outcome import Outcome
 from goqueue.model.query import Enqueued
@@ -75,6 +75,13 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     value: bytes
 
 
+class Log(msgspec.Struct, frozen=True, tag="log"):
+    """The handler has logged a line."""
+
+    level: LogLevel
+    message: str
+
+
 class Enqueue(msgspec.Struct, frozen=True, tag="enqueue"):
     """The handler wants to store other jobs under its lease."""
 
@@ -94,7 +101,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 ToHandler: TypeAlias = Hello | Run | Halt | EnqueueReply
-ToWorker: TypeAlias = Started | Progress | Enqueue | Done
+ToWorker: TypeAlias = Started | Progress | Log | Enqueue | Done
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_to_handler: Final = msgspec.msgpack.Decoder(ToHandler).decode

@@ -37,6 +37,7 @@ CASES = (
     "keys",
     "laws",
     "leases",
+    "noting",
     "queries",
     "retention",
     "retrying",

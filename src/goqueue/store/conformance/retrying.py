@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from goqueue.model.admin import Duty
+from goqueue.model.job import VERSION_KEY
 from goqueue.model.outcome import Complete, Dead, Retry
 from goqueue.model.query import ChangeStatus, RetryJobs, Selection
 from goqueue.model.state import JobState
@@ -42,6 +43,19 @@ class RetryCases:
             before = await harness.record(ref)
             assert await harness.change(ref, edited) is ChangeStatus.WRONG_STATE
             assert await harness.record(ref) == before
+
+    async def test_new_arguments_are_of_the_version_that_is_named(self, harness: Harness) -> None:
+        for before in ({"a": "b"}, {"a": "b", VERSION_KEY: "2"}):
+            for version, after in ((None, before), (1, {"a": "b"}), (3, {"a": "b", VERSION_KEY: "3"})):
+                ref = await harness.finish(JobState.COMPLETED, meta=before)
+                await harness.change(ref, RetryJobs(args=b'{"n":2}', version=version))
+                assert (await harness.record(ref)).meta == after
+        ref = await harness.finish(JobState.COMPLETED, meta={VERSION_KEY: "2"})
+        await harness.change(ref, RetryJobs(args=b'{"n":2}', version=1))
+        assert (await harness.record(ref)).meta == {}
+        ref = await harness.finish(JobState.COMPLETED, meta={VERSION_KEY: "2"})
+        await harness.change(ref, RetryJobs(version=3))
+        assert (await harness.record(ref)).meta == {VERSION_KEY: "2"}
 
     async def test_a_retry_can_be_due_later(self, harness: Harness) -> None:
         ref = await harness.finish(JobState.DEAD)

@@ -16,6 +16,7 @@ from goqueue.store.conformance.key_ends import KeyEndCases
 from goqueue.store.conformance.keys import KeyCases
 from goqueue.store.conformance.laws import LawCases
 from goqueue.store.conformance.leases import LeaseCases
+from goqueue.store.conformance.noting import NoteCases
 from goqueue.store.conformance.queries import QueryCases
 from goqueue.store.conformance.retention import RetentionCases
 from goqueue.store.conformance.retrying import RetryCases
@@ -38,6 +39,7 @@ class StoreCases(
     ExtremeCases,
     LawCases,
     LeaseCases,
+    NoteCases,
     SweepCases,
     TermCases,
     ChangeCases,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from goqueue.model import limits
+from goqueue.model.job import VERSION_KEY
 from goqueue.model.lease import Signal
 from goqueue.model.query import CancelJobs, Changed, ChangeStatus, Count, DeleteJobs, Page, RetryJobs
 from goqueue.model.state import Event, StoredState
@@ -148,6 +149,10 @@ def _retry(memory: Memory, row: Row, change: RetryJobs, run_at: datetime) -> Cha
     if memory.expired(row.deadline_at):
         row.deadline_at = None  # somebody wants it all the same
     if change.args is not None:
-        row.job = msgspec.structs.replace(row.job, args=change.args)
+        meta = row.job.meta
+        if change.version is not None:
+            meta = {key: value for key, value in meta.items() if key != VERSION_KEY}
+            meta |= {VERSION_KEY: str(change.version)} if change.version > 1 else {}
+        row.job = msgspec.structs.replace(row.job, args=change.args, meta=meta)
     memory.wait(row, run_at)
     return ChangeStatus.CHANGED

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from goqueue.model import limits
-from goqueue.model.job import JobError, JobRecord, JobRef
+from goqueue.model.job import JobError, JobLog, JobRecord, JobRef
 from goqueue.model.lease import Lease
 from goqueue.model.state import BY_STATE_AND_EVENT, FINAL_STORED, StoredState, public_state
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from goqueue.model.job import ErrorInfo, NewJob
+    from goqueue.model.outcome import NewLog
     from goqueue.model.state import Event, JobState
 
 KeyId: TypeAlias = tuple[str, str, bytes]
@@ -51,6 +53,9 @@ class Row:
     reason: str | None = None
     progress: bytes | None = None
     errors: list[JobError] = field(default_factory=list)
+    logs: list[JobLog] = field(default_factory=list)
+    logged: tuple[int, int] = (0, 0)
+    """The fence of the newest of them, and its number."""
 
     @property
     def ref(self) -> JobRef:
@@ -94,6 +99,18 @@ class Row:
         self.errors.append(JobError(self.attempt, now, error.type, error.message, error.traceback))
         del self.errors[: -limits.ERRORS_KEPT_MAX]
 
+    def note(self, progress: bytes | None, logs: Sequence[NewLog], now: datetime) -> None:
+        """Keep what the present attempt has said; a line that has come before is not added again."""
+        if progress is not None:
+            self.progress = progress
+        for log in sorted(logs, key=lambda log: log.n):
+            fence, n = self.logged
+            if fence != self.fence or log.n > n:
+                at = now - timedelta(seconds=bounded_s(log.age_s))
+                self.logs.append(JobLog(self.attempt, at, log.level, log.message))
+                self.logged = (self.fence, log.n)
+        del self.logs[: -limits.LOGS_KEPT_MAX]
+
     def record(self, now: datetime) -> JobRecord:
         """Return what users see."""
         job = self.job
@@ -123,6 +140,7 @@ class Row:
             errors=tuple(self.errors),
             reason=self.reason,
             progress=None if self.progress is None else msgspec.Raw(self.progress),
+            logs=tuple(self.logs),
             cancel_requested_at=self.cancel_requested_at,
             worker_id=self.worker_id,
             tenant=job.tenant,

@@ -80,6 +80,8 @@ def _settle_one(memory: Memory, settlement: Settlement) -> Answer:
     row = running_under(memory, settlement.ref, settlement.fence)
     if row is None:
         return Answer.ALREADY if _decided_by(memory, settlement.ref, settlement.fence) else Answer.LOST
+    if settlement.note is not None:
+        row.note(settlement.note.progress, settlement.note.logs, memory.now())
     _decide(memory, row, settlement.outcome)
     return Answer.APPLIED
 
@@ -163,6 +165,5 @@ def _still_held(memory: Memory, held: Held, worker_id: str) -> bool:
     row = running_under(memory, held.ref, held.fence)
     if row is None or row.worker_id != worker_id:
         return False
-    if held.progress is not None:
-        row.progress = held.progress
+    row.note(held.progress, held.logs, memory.now())
     return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from goqueue.model.job import JobError, JobRecord
+from goqueue.model.job import JobError, JobLog, JobRecord
 from goqueue.model.lease import WorkerRecord
 from goqueue.model.retry import RetryDelays
 from goqueue.model.state import public_state
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _errors = msgspec.json.Decoder(tuple[JobError, ...])
+_logs = msgspec.json.Decoder(tuple[JobLog, ...])
 _meta = msgspec.json.Decoder(dict[str, str])
 _retry = msgspec.json.Decoder(RetryDelays)
 
@@ -27,7 +28,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
     (
         id, kind, args, queue, priority, state, attempt, max_attempts, crashes, max_crashes, run_at, created_at,
         attempted_at, timeout_s, tags, meta, unique_key, errors, progress, cancel_requested_at, worker_id, tenant,
-        retry, schedule_to_start_s, deadline_at, finished_at, result, reason, now,
+        retry, schedule_to_start_s, deadline_at, logs, finished_at, result, reason, now,
     ) = row  # fmt: skip
     return JobRecord(
         id=id,
@@ -55,6 +56,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         errors=_errors.decode(errors) if errors else (),
         reason=reason,
         progress=None if progress is None else msgspec.Raw(progress),
+        logs=_logs.decode(logs) if logs else (),
         cancel_requested_at=cancel_requested_at and utc(cancel_requested_at),
         worker_id=worker_id,
         tenant=tenant,

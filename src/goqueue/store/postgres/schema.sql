@@ -37,6 +37,7 @@ CREATE TABLE goqueue.job (
     expire_at timestamp with time zone,
     first_attempted_at timestamp with time zone,
     reason text,
+    logs jsonb,
     CONSTRAINT job_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000, vacuum_truncate=off);
 
@@ -51,6 +52,8 @@ COMMENT ON COLUMN goqueue.job.expire_at IS 'when it is dead unless it has been s
 COMMENT ON COLUMN goqueue.job.first_attempted_at IS 'claim of the first attempt, if that is not attempted_at; infinity: retried by hand, the next attempt is the first';
 
 COMMENT ON COLUMN goqueue.job.reason IS 'why it was put off; of no meaning while it is running';
+
+COMMENT ON COLUMN goqueue.job.logs IS 'what its handlers have logged, oldest first: attempt, at, level, message; fence and n tell a repeated write';
 
 COMMENT ON TABLE goqueue.job IS 'Jobs that are not final. Change them through goqueue only: every write is fenced.';
 
@@ -97,6 +100,7 @@ CREATE TABLE goqueue.job_history (
     deadline_at timestamp with time zone,
     expire_at timestamp with time zone,
     first_attempted_at timestamp with time zone,
+    logs jsonb,
     CONSTRAINT job_history_pkey PRIMARY KEY (id, expires_on)
 ) PARTITION BY RANGE (expires_on);
 

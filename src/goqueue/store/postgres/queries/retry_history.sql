@@ -1,7 +1,7 @@
 -- change (retry): final jobs wait again, each due at its place in the row, with fence and attempt kept and at least one more
 -- attempt and crash granted. A deadline that has passed is lifted: somebody wants the job all the same.
 -- $1 now or null  $2 tenant  $3 ids  $4 earliest day on which any of them can expire  $5 arguments (JSON) or null: their own
--- $6 all ids of the change, for their places  $7 seconds until the first of them is due  $8 from each one to the next
+-- $9 version of these arguments, or null: as before  $6 all ids of the change, for their places  $7 seconds until the first of them is due  $8 from each one to the next
 -- Rows: id, 'changed' or 'key_held'. The others: ask change_check.
 -- A job with a unique key must take it back: held by another job it stays final. Of an id that is history twice the later
 -- end counts. Keys are locked and taken in their own order, and never while another job's hold stands: a settle that
@@ -63,14 +63,18 @@ live AS (
     INSERT INTO goqueue.job (
         id, created_at, run_at, attempted_at, fence, timeout_s, attempt, max_attempts, crashes, max_crashes, state, priority,
         flags, tenant, queue, group_key, kind, args, tags, meta, errors, progress, unique_key, key, key_window_s, retry,
-        schedule_to_start_s, deadline_at, expire_at, first_attempted_at)
+        schedule_to_start_s, deadline_at, expire_at, first_attempted_at, logs)
     SELECT
         b.id, b.created_at, b.due_at, b.attempted_at, b.fence, b.timeout_s, b.attempt,
         greatest(b.max_attempts, b.attempt + 1), b.crashes, greatest(b.max_crashes, b.crashes + 1), 0, b.priority,
-        b.flags, b.tenant, b.queue, b.group_key, b.kind, coalesce($5::text::json, b.args), b.tags, b.meta, b.errors, b.progress,
+        b.flags, b.tenant, b.queue, b.group_key, b.kind, coalesce($5::text::json, b.args), b.tags,
+        CASE WHEN $5::text IS NULL OR $9::int4 IS NULL THEN b.meta ELSE nullif(
+            (coalesce(b.meta, '{}')::jsonb - 'goqueue.version')
+            || CASE WHEN $9::int4 > 1 THEN jsonb_build_object('goqueue.version', $9::text) ELSE '{}' END, '{}')::json END,
+        b.errors, b.progress,
         b.unique_key, b.key, b.key_window_s, b.retry, b.schedule_to_start_s, b.new_deadline_at,
         least(b.new_deadline_at, b.due_at + make_interval(secs => b.schedule_to_start_s)),
-        CASE WHEN b.attempted_at IS NOT NULL THEN 'infinity'::timestamptz END
+        CASE WHEN b.attempted_at IS NOT NULL THEN 'infinity'::timestamptz END, b.logs
     FROM due AS b
     RETURNING id
 )

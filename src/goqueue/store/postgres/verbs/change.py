@@ -73,7 +73,7 @@ def _retry_final(
     turns = [ids]
     while turns and locked < LOCKED_MAX:
         turn = turns.pop()
-        asked = (now, selection.tenant, pack.uuids(turn), earliest_expiry(turn), args, *places)
+        asked = (now, selection.tenant, pack.uuids(turn), earliest_expiry(turn), args, *places, change.version)
         try:
             rows = yield Statement("retry_history", asked)
         except DriverError as e:

@@ -12,7 +12,7 @@ from psycopg.errors import UniqueViolation
 from goqueue.model import limits
 from goqueue.model.job import ErrorInfo, JobRef
 from goqueue.model.lease import Beaten, Claimed, Held, Lease
-from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Release, Retry, Settlement, Snooze
+from goqueue.model.outcome import Answer, Cancel, Complete, Crash, Dead, Note, Release, Retry, Settlement, Snooze
 from goqueue.model.retry import RetryDelays
 from goqueue.model.state import StoredState
 from goqueue.store.postgres import pack, retention
@@ -21,7 +21,7 @@ from goqueue.store.postgres.rows import earliest_expiry, utc
 from goqueue.store.postgres.statement import Plan, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from goqueue.model.lease import Beat, Want
@@ -65,7 +65,12 @@ def claim(
     settings: StoreSettings,
     now: datetime | None = None,
 ) -> Plan[Picked]:
-    """Settle and claim in one statement. A look follows only for outcomes that were not written."""
+    """Settle and claim in one statement. A look follows only for outcomes that were not written.
+
+    Before it comes what attempts have said last, if any has: progress and logs go with the job when that ends.
+    """
+    if any(o.note is not None for o in outcomes):
+        return (yield from _claim_noted(want, lanes, outcomes, settings, now))
     wanted = (
         now,
         want.worker_id or NIL,
@@ -87,6 +92,53 @@ def claim(
     settled = (Answer.APPLIED,) * len(outcomes) if not missed else (yield from _check(outcomes, missed))
     leases, last = _leases(rows, lanes, want.tenant) if rows and rows[0][1] is not None else ((), {})
     return Picked(Claimed(settled, leases), last)
+
+
+def _claim_noted(
+    want: Want,
+    lanes: Sequence[tuple[Lane, Mark]],
+    outcomes: Sequence[Settlement],
+    settings: StoreSettings,
+    now: datetime | None,
+) -> Plan[Picked]:
+    noted = [(i, o) for i, o in enumerate(outcomes) if o.note is not None]
+    unkept: set[int] = set()
+    for part in _parts(noted):
+        notes = [o.note or Note() for _, o in part]
+        rows = yield Statement(
+            "note",
+            (
+                now,
+                pack.uuids([o.ref.id for _, o in part]),
+                pack.int8s([o.fence for _, o in part]),
+                pack.raw_texts([note.progress for note in notes]),
+                pack.raw_texts([_encode(note.logs) if note.logs else None for note in notes]),
+            ),
+        )
+        unkept |= {i for i, _ in part} - {part[nth - 1][0] for (nth,) in rows}
+    # An outcome whose note was not kept is not written: it has run its course already, or is asked for again.
+    ready = [replace(o, note=None) for i, o in enumerate(outcomes) if i not in unkept]
+    picked = yield from claim(want, lanes, ready, settings, now)
+    if not unkept:
+        return picked
+    settled = iter(picked.claimed.settled)
+    left = iter((yield from _check([outcomes[i] for i in sorted(unkept)], range(1, len(unkept) + 1))))
+    answers = tuple(next(left) if i in unkept else next(settled) for i in range(len(outcomes)))
+    return Picked(Claimed(answers, picked.claimed.leases), picked.last)
+
+
+def _parts(noted: Sequence[tuple[int, Settlement]]) -> Iterator[list[tuple[int, Settlement]]]:
+    """Split so that no statement has more lines than a beat has."""
+    part: list[tuple[int, Settlement]] = []
+    lines = 0
+    for one in noted:
+        more = len(one[1].note.logs) if one[1].note is not None else 0
+        if part and lines + more > limits.LOGS_SENT_MAX:
+            yield part
+            part, lines = [], 0
+        part.append(one)
+        lines += more
+    yield part
 
 
 @lru_cache(maxsize=4)  # most claims ask for the same lanes as the one before
@@ -238,12 +290,15 @@ def extend(beat: Beat, now: datetime | None = None) -> Plan[Beaten]:
             pack.int8s([h.fence for h in beat.held]),
             pack.raw_texts([h.progress for h in beat.held]),
             limits.CLAIM_MAX,
+            pack.raw_texts([_encode(h.logs) if h.logs else None for h in beat.held]),
+            now,
         ),
     )
     held = {h.ref.id: h for h in beat.held}
     return Beaten(
         lost=tuple(held[id].ref for what, _, _, id, _ in rows if what == "lost"),
         cancel=tuple(held[id].ref for what, _, _, id, _ in rows if what == "cancel"),
+        unkept=tuple(held[id].ref for what, _, _, id, _ in rows if what == "unkept"),
         strays=tuple(
             Held(JobRef(tenant, queue, id), fence) for what, tenant, queue, id, fence in rows if what == "stray"
         ),
