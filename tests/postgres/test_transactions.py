@@ -1,4 +1,4 @@
-"""A job that is enqueued on a connection of the caller's is part of the caller's transaction, whatever the connection."""
+"""A job that is enqueued on a caller's own connection is part of the caller's transaction, whatever the connection."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ async def test_every_field_of_a_job_arrives(kind: type[Caller], database_url: st
 
 
 @every_kind
-async def test_a_rejected_job_names_the_holder_and_the_transaction_goes_on(kind: type[Caller], database_url: str) -> None:
+async def test_a_rejected_job_names_the_holder_and_the_transaction_goes_on(
+    kind: type[Caller], database_url: str
+) -> None:
     rejecting = JOB.options(unique=Unique(key="k", on_conflict=OnConflict.REJECT))
     async with calling(kind, database_url) as caller:
         await caller.do(caller.begin)
@@ -191,12 +193,13 @@ async def test_nothing_of_ours_stays_on_the_connection(kind: type[Caller], datab
 
     async with calling(kind, database_url) as caller:
         await caller.do(caller.begin)
+        await caller.do(caller.run, "DO $$ BEGIN END $$")  # PL/pgSQL, once loaded, has settings of its own
         await caller.do(caller.run, f"CREATE TEMP TABLE looked AS {settings}")
         for _ in range(8):
             await caller.enqueue([JOB, JOB.options(unique="k")])
         await caller.do(
             caller.run,
-            f"DO $$ BEGIN IF (SELECT md5 FROM looked) <> ({settings}) OR ({prepared}) <> '0'"
+            f"DO $$ BEGIN IF (SELECT md5 FROM looked) <> ({settings}) OR ({prepared}) <> '0'"  # noqa: S608  our own
             " THEN RAISE 'something was left'; END IF; END $$",
         )
         await caller.do(caller.commit)
@@ -211,7 +214,7 @@ async def test_without_a_transaction_it_is_stored_at_once_all_or_nothing(databas
     async with AsyncClient(url=database_url) as client:
         await client.enqueue_many([JOB] * 3, conn=connection)
         assert len(stored(database_url)) == 3
-        with pytest.raises(asyncpg.PostgresError, match="GQ001|priority"):
+        with pytest.raises(asyncpg.PostgresError, match="priority"):
             await connection.execute(
                 """SELECT goqueue.enqueue_many_v1('[{"kind": "a"}, {"kind": "b", "priority": 10}]')"""
             )
@@ -219,7 +222,9 @@ async def test_without_a_transaction_it_is_stored_at_once_all_or_nothing(databas
     assert len(stored(database_url)) == 3
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if not k.__name__.startswith(("Sql", "Session", "Scoped", "Django"))])
+@pytest.mark.parametrize(
+    "kind", [k for k in KINDS if not k.__name__.startswith(("Sql", "Session", "Scoped", "Django"))]
+)
 async def test_a_closed_connection_is_told(kind: type[Caller], database_url: str) -> None:
     async with calling(kind, database_url) as caller:
         if kind.__name__ != "AsyncpgPool":

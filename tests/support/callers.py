@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import psycopg
 
-from goqueue import AsyncClient, Client
+from goqueue import AsyncClient, Client, Context
 from goqueue.model.job import NewJob
 
 T = TypeVar("T")
@@ -65,6 +65,13 @@ class Caller:
             return [job.id for job in await self._async_client.enqueue_many(jobs, conn=self.conn)]
         handles = await self.do(partial(self._client.enqueue_many, jobs, conn=self.conn))
         return [job.id for job in handles]
+
+    async def complete(self, ctx: Context[Any], result: object = None) -> None:
+        """Complete the job of a handler in the caller's transaction."""
+        if self.is_async:
+            await ctx.complete_in(self.conn, result)
+        else:
+            await self.do(partial(ctx.complete_in, self.conn, result))
 
     async def wrong_client(self, job: NewJob[Any]) -> None:
         """Enqueue with the client for the other kind of code."""
@@ -150,7 +157,7 @@ class _SqlAlchemy(Caller):
     def engine_url(self) -> str:
         return self.url.replace("postgresql://", f"postgresql+{self.driver}://", 1)
 
-    def open(self) -> None:
+    def open(self) -> Any:
         import sqlalchemy
 
         self._engine = sqlalchemy.create_engine(self.engine_url())
@@ -159,12 +166,12 @@ class _SqlAlchemy(Caller):
     def connect(self) -> Any:
         return self._engine.connect()
 
-    def run(self, statement: str) -> None:
+    def run(self, statement: str) -> Any:
         import sqlalchemy
 
         self.conn.execute(sqlalchemy.text(statement))
 
-    def close(self) -> None:
+    def close(self) -> Any:
         self.conn.close()
         self._engine.dispose()
 

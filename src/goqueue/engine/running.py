@@ -27,6 +27,7 @@ class Running:
         "call",
         "child",
         "claimed_at",
+        "completing",
         "decided",
         "gave_slot",
         "job",
@@ -47,6 +48,8 @@ class Running:
         self.gave_slot = False
         self.alone = False
         """It has crashed before, and has a process to itself."""
+        self.completing = False
+        """Its handler has completed the job in a transaction of its own, committed or not: the store knows."""
         self.slot = NO_SLOT
         """Its place in the journal, once its handler has started."""
         self.progress: bytes | None = None
@@ -54,6 +57,11 @@ class Running:
         self.job: asyncio.Task[None] | None = None
         self.call: ThreadCall | None = None
         self.child: HandlerProcess | None = None
+
+    def mark_completing(self, completing: bool) -> bool:
+        """Note whether the handler has completed its job by itself; return what was noted before."""
+        before, self.completing = self.completing, completing
+        return before
 
     def stack(self) -> str:
         """Return where its handler is now; "" if that cannot be seen."""

@@ -24,7 +24,7 @@ class Kind(Enum):
     DJANGO = auto()
 
 
-ASYNC: Final = frozenset({Kind.PSYCOPG_ASYNC, Kind.ASYNCPG, Kind.SQLALCHEMY_ASYNC, Kind.SESSION_ASYNC})
+_ASYNC: Final = frozenset({Kind.PSYCOPG_ASYNC, Kind.ASYNCPG, Kind.SQLALCHEMY_ASYNC, Kind.SESSION_ASYNC})
 
 _CLASSES: Final = (
     ("psycopg", "Connection", Kind.PSYCOPG),
@@ -66,6 +66,11 @@ def kind_of(conn: object) -> Kind:
     if any(_is_a(conn, module, name) for module, name in _NO_CONNECTION):
         raise InvalidInput(f"{_named(conn)} makes connections: give it one of these, with its transaction", "conn")
     raise InvalidInput(f"must be {_TAKEN}, is {_named(conn)}", "conn")
+
+
+def is_async(conn: object) -> bool:
+    """Tell whether what is done on this connection has to be awaited. Raises `InvalidInput` for what is none."""
+    return kind_of(conn) in _ASYNC
 
 
 def wrong_side(conn: object, *, wanted_async: bool) -> InvalidInput:
