@@ -47,8 +47,8 @@ class Runner:
 
     ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off, ``doubt`` of those
     whose jobs may be completed (`ctx.complete_in`), with what to call if they are not. ``wake`` is called when nothing
-    more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when ``hung_max`` handlers hang.
-    ``journal`` outlives this process, and tells handlers in it from those in children.
+    more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when ``hung_max`` handlers
+    hang. ``journal`` outlives this process, and tells handlers in it from those in children.
     ``app_ref`` (``module:attribute``) lets children enter the application. ``threads``: as for `Attempts`.
     Everything here happens on the event loop except what `Context` asks from other threads.
     """
