@@ -38,6 +38,11 @@ _INDEXES = """
 SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
 WHERE i.indrelid = %s AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid) ORDER BY 1
 """
+_TYPES = """
+SELECT c.relname, string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = 'goqueue'::regnamespace AND c.relkind = 'c' GROUP BY c.relname ORDER BY c.relname
+"""
 _FUNCTIONS = """
 SELECT pg_get_functiondef(p.oid) FROM pg_proc p
 WHERE p.pronamespace = 'goqueue'::regnamespace ORDER BY p.proname, p.oid::regprocedure::text
@@ -54,6 +59,7 @@ def snapshot(connection: psycopg.Connection[Any]) -> str:
             parts.append(f"COMMENT ON TABLE goqueue.{name} IS {_literal(comment)};\n")
         if parent is None:
             parts += [f"{row[0]};\n" for row in connection.execute(_INDEXES, [oid]).fetchall()]
+    parts += [f"CREATE TYPE goqueue.{row[0]} AS ({row[1]});\n" for row in connection.execute(_TYPES).fetchall()]
     parts += [f"{row[0].strip()};\n" for row in connection.execute(_FUNCTIONS).fetchall()]
     return "\n".join(parts)
 

@@ -54,6 +54,7 @@ PAIRS = (
             "AsyncPostgresJobs": "PostgresJobs",
             "AsyncRawCursor": "RawCursor",
             "async_after": "after",
+            "kinds_async": "kinds_sync",
         },
     ),
 )

@@ -17,12 +17,14 @@ from goqueue.model.job import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from goqueue.cli.doors import Access
     from goqueue.engine.child import Child
+    from goqueue.engine.completion import Completer
     from goqueue.model.admin import SchemaStatus
     from goqueue.model.job import NewJob
+    from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
     from goqueue.settings import ServerSettings, StoreSettings
     from goqueue.store.jobs_async import AsyncJobStore
@@ -192,7 +194,34 @@ async def work(child: Child) -> None:
     """Be one worker process under `goqueue worker` or `goqueue dev`; see `goqueue.engine.child`."""
     from goqueue.cli.working import work
 
-    await work(child, open_store)
+    await work(child, open_store, completer)
+
+
+def completer(store: Store, settings: StoreSettings | None = None) -> Completer | None:
+    """Return how handlers complete their jobs in transactions of their own; None on a store that cannot."""
+    if not store.capabilities.transactional_complete:
+        return None
+    from goqueue.engine.completion import Completer
+    from goqueue.store.postgres.retention import of_completed
+
+    return Completer("goqueue.wiring:complete_in", of_completed(settings or configuration().store))
+
+
+def complete_in(payload: str, conn: object, lease: Lease, result: bytes | None) -> Awaitable[None]:
+    """Complete a job in the transaction of ``conn``; see `goqueue.engine.completion.Completer`."""
+    from goqueue.engine.completion import DONE
+    from goqueue.store.postgres.kinds import is_async
+    from goqueue.store.postgres.retention import completed_s
+
+    retention_s = completed_s(payload, lease.queue)
+    if is_async(conn):
+        from goqueue.store.postgres._async import callers
+
+        return callers.complete_in(conn, lease.id, lease.fence, result, retention_s)
+    from goqueue.store.postgres._sync import callers as sync_callers
+
+    sync_callers.complete_in(conn, lease.id, lease.fence, result, retention_s)
+    return DONE
 
 
 def main() -> NoReturn:

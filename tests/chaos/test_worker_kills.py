@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import psutil
 import pytest
@@ -200,10 +201,7 @@ def test_09_a_crash_while_holding_a_unique_key(chaos: Chaos) -> None:
 
 
 def test_32_a_crash_between_return_and_settle(chaos: Chaos) -> None:
-    """It runs again with the same token, so that a service can tell that it has seen it.
-
-    Completing in the user's own transaction, which makes the effect exactly once, does not exist yet.
-    """
+    """It runs again with the same token, so that a service can tell that it has seen it."""
     fleet = chaos.worker()
     twice: list[str] = []
     ids: list[str] = []
@@ -223,4 +221,30 @@ def test_32_a_crash_between_return_and_settle(chaos: Chaos) -> None:
         assert len(ends) == len(effects), "the crash came before the return"
         assert chaos.row(id)["state"] == COMPLETED
     assert len({entry.fields["what"] for entry in chaos.ledger.find("effect")}) == len(ids), "one token for each job"
+    chaos.check()
+
+
+def test_32_an_effect_in_the_jobs_own_transaction_happens_once(chaos: Chaos) -> None:
+    """Killed before the commit, after it, or not at all: the effect and the completion are one."""
+    chaos.sql("CREATE TABLE public.exact_effect (id uuid, fence bigint)")
+    fleet = chaos.worker()
+    deaths = ["before the commit", "after the commit", "never"] * chaos.pick(1, 8)
+    chaos.random.shuffle(deaths)
+    died = {}
+    for death in deaths:
+        job = chaos.enqueue_one("exact", die=death)
+        died[job] = death
+        chaos.wait(partial(chaos.is_final, job), f"it has died {death}, and is completed")
+    chaos.settle()
+    assert fleet.stop() == 0, fleet.output
+    for id, death in died.items():
+        row = chaos.row(id)
+        again = death == "before the commit"
+        assert (row["state"], row["attempt"], row["crashes"]) == (COMPLETED, 2 if again else 1, 1 if again else 0), (
+            death
+        )
+        assert chaos.sql("SELECT fence FROM public.exact_effect WHERE id = %s", id) == [(row["fence"],)], death
+        assert row["result"]["fence"] == row["fence"]
+    assert len(fleet.output.split("killed by SIGKILL")) > 1, "nobody was killed: this has shown nothing"
+    assert "CompletionRolledBack" not in fleet.output
     chaos.check()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from goqueue.cli.doors import Doors
     from goqueue.engine.child import Child
+    from goqueue.engine.completion import Completer
     from goqueue.store.port import Store, WorkStore
     from goqueue.tasks.app import GoQueue
 
@@ -160,7 +161,11 @@ def encode(plan: WorkerPlan) -> str:
 # -- a worker's process -----------------------------------------------------------------------------
 
 
-async def work(child: Child, open_store: Callable[[str, StoreSettings], Store]) -> None:
+async def work(
+    child: Child,
+    open_store: Callable[[str, StoreSettings], Store],
+    completer: Callable[[Store, StoreSettings], Completer | None],
+) -> None:
     """Be one worker process. A `ConfigurationError` says that starting it again would not help."""
     plan = msgspec.json.decode(child.payload, type=WorkerPlan)
     # When the terminal is closed its whole group is told; the supervisor is the one to act on it.
@@ -188,6 +193,7 @@ async def work(child: Child, open_store: Callable[[str, StoreSettings], Store]) 
             lifeline=child.lifeline,
             journal=child.journal,
             app_ref=plan.app,
+            completer=completer(store, plan.store),
         )
         await child.serve(worker)
     finally:

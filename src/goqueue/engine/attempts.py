@@ -21,6 +21,7 @@ from goqueue.tasks.context import Context, in_handler
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from goqueue.engine.completion import Completer
     from goqueue.engine.executors import wire
     from goqueue.engine.executors.process import HandlerProcess
     from goqueue.engine.journal import JobJournal
@@ -49,6 +50,7 @@ class Attempts:
         layers: Layers,
         journal: JobJournal | None,
         app_ref: str,
+        completer: Completer | None,
         threads: ThreadExecutor | None = None,
         finish: Callable[[Running, object, BaseException | None], object],
         decide: Callable[[Running, Outcome], None],
@@ -66,7 +68,7 @@ class Attempts:
         self._apart = threads is None
         self._threads = threads or ThreadExecutor(min(settings.threads, settings.concurrency))
         self._thread_pool = Pool(self._threads.threads_max, ahead_max=settings.concurrency)
-        self._processes = ProcessExecutor(settings, app_ref)
+        self._processes = ProcessExecutor(settings, app_ref, completer)
         self._process_pool = Pool(settings.child_processes, ahead_max=settings.concurrency)
         self.pools = Pools(self._thread_pool, self._process_pool)
         self._context = contextvars.copy_context()
@@ -215,6 +217,7 @@ class Attempts:
             port=self._port,
             claimed_at=run.claimed_at,
             started=functools.partial(self._started_in, run),
+            completing=run.mark_completing,
             alone=run.alone,
         )
 

@@ -6,11 +6,14 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from goqueue.engine.completion import complete
 from goqueue.engine.verdict import Stop
+from goqueue.model.errors import LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 
+    from goqueue.engine.completion import Completer
     from goqueue.engine.running import Running
     from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
@@ -24,9 +27,10 @@ T = TypeVar("T")
 class HandlerPort:
     """One for each worker. `bind` gives it the runner's table of what runs. ``layers`` go around enqueues."""
 
-    def __init__(self, store: WorkStore, layers: Layers = ()) -> None:
+    def __init__(self, store: WorkStore, layers: Layers = (), completer: Completer | None = None) -> None:
         self.layers = layers
         self._store = store
+        self._completer = completer
         self._running: Mapping[str, Running] = {}
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
@@ -60,6 +64,15 @@ class HandlerPort:
         if threading.get_ident() == self._loop_thread:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def complete_in(self, lease: Lease, conn: object, result: bytes | None) -> Awaitable[None]:
+        """Complete the job in the transaction of ``conn``. From any thread."""
+        run = self._running.get(lease.id)
+        if run is None or run.lease.fence != lease.fence or run.decided:
+            raise LeaseLost(f"this attempt of job {lease.id} has ended: roll the transaction back")
+        if run.stop.spoils:
+            raise LeaseLost(f"the time of this attempt of job {lease.id} is over: roll the transaction back")
+        return complete(self._completer, conn, lease, result, mark=run.mark_completing)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Run ``work`` on the worker's loop and wait, from a handler's thread. The work has deadlines of its own."""

@@ -6,12 +6,14 @@ import asyncio
 import random
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from goqueue.engine.attempts import Attempts
+from goqueue.engine.completion import rolled_back
 from goqueue.engine.failure import HandlerHung
 from goqueue.engine.journal import NullJournal
 from goqueue.engine.report import Reporter
@@ -28,6 +30,7 @@ from goqueue.tasks.versions import MARK, version_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from goqueue.engine.completion import Completer
     from goqueue.engine.executors.threads import ThreadExecutor
     from goqueue.engine.journal import JobJournal
     from goqueue.model.job import JobRef
@@ -46,9 +49,10 @@ log = structlog.get_logger("goqueue.engine")
 class Runner:
     """Holds the leases of one process: those that wait for a slot, and those that run.
 
-    ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off. ``wake`` is called
-    when nothing more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when
-    ``hung_max`` handlers hang. ``journal`` outlives this process, and tells handlers in it from those in children.
+    ``settle`` takes each outcome; ``returns`` hears before of those that may put their job off, ``doubt`` of those
+    whose jobs may be completed (`ctx.complete_in`), with what to call if they are not. ``wake`` is called when nothing
+    more will happen soon by itself: the moment to settle and to claim. ``crowded`` is called when ``hung_max`` handlers
+    hang. ``journal`` outlives this process, and tells handlers in it from those in children.
     ``app_ref`` (``module:attribute``) lets children enter the application. ``threads``: as for `Attempts`.
     Everything here happens on the event loop except what `Context` asks from other threads.
     """
@@ -65,6 +69,8 @@ class Runner:
         port: ContextPort,
         journal: JobJournal | None = None,
         app_ref: str | None = None,
+        completer: Completer | None = None,
+        doubt: Callable[[Settlement, Callable[[], None]], None] | None = None,
         threads: ThreadExecutor | None = None,
         random01: Callable[[], float] = random.random,
     ) -> None:
@@ -76,6 +82,7 @@ class Runner:
         self._tasks = app.runs
         self._settle = settle
         self._returns = returns
+        self._doubt = doubt
         self._wake = wake
         self._crowded = crowded
         self._note_end = (journal or NullJournal()).end
@@ -92,6 +99,7 @@ class Runner:
             layers=onion.around_run(app.middleware),
             journal=journal,
             app_ref=app_ref or "",
+            completer=completer,
             threads=threads,
             finish=self._finish,
             decide=self._decide_run,
@@ -272,13 +280,18 @@ class Runner:
 
     def lose(self, held: Iterable[Held]) -> None:
         """Stop what the store says is no longer ours; its outcomes would be refused."""
-        held = list(held)
+        # What its handler has completed and committed is no lease any more, and nothing is lost with it.
+        held = [one for one in held if not self._completing(one)]
         if not held:
             return
         log.warning("lose", jobs=len(held), job_ids=[one.ref.id for one in held[:10]])
         self._take_out({(one.ref.id, one.fence) for one in held})
         self._interrupt_all(self._find(held))
         self._take_turn_soon()
+
+    def _completing(self, held: Held) -> bool:
+        run = self.running.get(held.ref.id)
+        return run is not None and run.completing and run.lease.fence == held.fence
 
     def _take_out(self, keys: set[tuple[str, int]]) -> list[Lease]:
         """Take those with these ids and fences out of what waits for a slot, and return them."""
@@ -369,14 +382,16 @@ class Runner:
 
     def _decide_run(self, run: Running, outcome: Outcome) -> None:
         if self._end(run):
-            self._decide(run.lease, outcome, _note(run))
+            self._decide(run.lease, outcome, _note(run), in_doubt=run.completing)
 
     def _finish(self, run: Running, returned: object, raised: BaseException | None) -> Outcome | None:
         """Judge it and let it go. None if it was decided before."""
         if not self._end(run):
             return None
         lease, task = run.lease, run.task
-        if returned is None and raised is None and run.stop is Stop.NONE:
+        if run.completing:
+            returned, raised = None, raised or rolled_back(lease)
+        elif returned is None and raised is None and run.stop is Stop.NONE:
             self._decide(lease, COMPLETE, _note(run))  # what the verdict would be, and what most are
             return COMPLETE
         outcome = verdict(
@@ -389,7 +404,7 @@ class Runner:
             random01=self._random01(),
             since_claim_s=time.monotonic() - run.claimed_at,
         )
-        self._decide(lease, outcome, _note(run))
+        self._decide(lease, outcome, _note(run), in_doubt=run.completing)
         return outcome
 
     def _end(self, run: Running) -> bool:
@@ -406,9 +421,12 @@ class Runner:
         del self.running[run.lease.id]
         return True
 
-    def _decide(self, lease: Lease, outcome: Outcome, note: Note | None = None) -> None:
+    def _decide(self, lease: Lease, outcome: Outcome, note: Note | None = None, *, in_doubt: bool = False) -> None:
         settlement = Settlement(lease.ref, lease.fence, outcome, note)
-        if outcome is not COMPLETE and type(outcome) is not Complete:
+        if in_doubt and self._doubt is not None:
+            self._doubt(settlement, partial(self._reporter.report, lease, outcome))
+            self._returns(settlement)
+        elif outcome is not COMPLETE and type(outcome) is not Complete:
             self._reporter.report(lease, outcome)
             self._returns(settlement)
         self._settle(settlement)

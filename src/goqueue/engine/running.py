@@ -35,6 +35,7 @@ class Running:
         "call",
         "child",
         "claimed_at",
+        "completing",
         "decided",
         "gave_slot",
         "job",
@@ -57,6 +58,8 @@ class Running:
         self.gave_slot = False
         self.alone = False
         """It has crashed before, and has a process to itself."""
+        self.completing = False
+        """Its handler has completed the job in a transaction of its own, committed or not: the store knows."""
         self.slot = NO_SLOT
         """Its place in the journal, once its handler has started."""
         self.progress: bytes | None = None
@@ -94,6 +97,11 @@ class Running:
         """Return what no beat has brought to the store."""
         logs = self.news(limits.LOGS_KEPT_MAX) if self.logs else ()
         return Note(self.progress, logs) if logs or self.progress is not None else None
+
+    def mark_completing(self, completing: bool) -> bool:
+        """Note whether the handler has completed its job by itself; return what was noted before."""
+        before, self.completing = self.completing, completing
+        return before
 
     def stack(self) -> str:
         """Return where its handler is now; "" if that cannot be seen."""

@@ -68,6 +68,8 @@ class Settler:
         self._others_first = False
         self._busy: dict[tuple[str, int], tuple[int, Settlement]] = {}
         """Outcomes whose rows were locked, with their tries so far: on their way, or waiting for the next one."""
+        self._doubted: dict[tuple[str, int], Callable[[], None]] = {}
+        """Outcomes of jobs that their handlers may have completed, with what to call if the store takes the outcome."""
         self._away = 0
         self._flying: set[Batch] = set()
         self.add = self._ready.append
@@ -87,6 +89,13 @@ class Settler:
         """Look, before it is added, whether this outcome puts its job off for a short while only."""
         if _delay_s(settlement, self._returns_max_s) is not None:
             self._returning.add((settlement.ref.id, settlement.fence))
+
+    def doubt(self, settlement: Settlement, applied: Callable[[], None]) -> None:
+        """Note, before it is added, an outcome that counts only if the job's own transaction was rolled back.
+
+        ``applied`` is called when it does. If not, the store answers ``already``, or ``lost`` if it keeps no history.
+        """
+        self._doubted[(settlement.ref.id, settlement.fence)] = applied
 
     def take(self) -> Batch:
         """Return the next outcomes to send, perhaps none; then `answered`, `put_back` or `refused` must follow."""
@@ -131,7 +140,7 @@ class Settler:
         count = len(batch.outcomes)
         self._landed(batch)
         self.settled += count
-        special = self._busy or self._returning
+        special = self._busy or self._returning or self._doubted
         if not special and answers.count(Answer.APPLIED) == count == len(answers):
             return
         for settlement, answer in zip(batch.outcomes, answers, strict=True):
@@ -154,6 +163,11 @@ class Settler:
         self._busy.pop(key, None)
         returning = key in self._returning
         self._returning.discard(key)
+        doubted = self._doubted.pop(key, None)
+        if doubted is not None and answer is not Answer.APPLIED:
+            return
+        if doubted is not None:
+            doubted()
         match answer:
             case Answer.APPLIED | Answer.ALREADY:
                 delay_s = _delay_s(settlement, self._returns_max_s) if returning else None
@@ -189,6 +203,7 @@ class Settler:
             self._suspects.extend(Batch([settlement], 0) for settlement in batch.outcomes)
             return
         (settlement,) = batch.outcomes
+        self._doubted.pop((settlement.ref.id, settlement.fence), None)
         log.error("settle", answer="refused", job_id=settlement.ref.id, fence=settlement.fence, error=repr(error))
         self._returning.discard((settlement.ref.id, settlement.fence))
         if batch.suspect == 0:

@@ -31,6 +31,7 @@ from goqueue.tasks import onion
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from goqueue.engine.completion import Completer
     from goqueue.engine.journal import Journal
     from goqueue.engine.lifeline import Lifeline
     from goqueue.model.lease import Beat
@@ -75,7 +76,7 @@ class Worker:
     ``lifeline`` ties it to a supervisor, and ``journal`` tells that what has started if this process dies. A worker in
     an application has neither, and may be given ``second_store`` instead: it opens a store in a thread, from which
     beats come while a handler blocks the loop. ``app_ref`` (``module:attribute``) is where child processes for
-    handlers find the application.
+    handlers find the application, ``completer`` how a handler completes its job in a transaction of its own.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Worker:
         lifeline: Lifeline | None = None,
         journal: Journal | NullJournal | None = None,
         app_ref: str | None = None,
+        completer: Completer | None = None,
         second_store: Callable[[], contextlib.AbstractAsyncContextManager[WorkStore]] | None = None,
     ) -> None:
         app.check()
@@ -102,6 +104,7 @@ class Worker:
         self._lifeline = lifeline
         self._journal = journal or NullJournal()
         self._app_ref = app_ref
+        self._completer = completer
         self._second_store = second_store
         self._speaker: SpeakerThread | None = None
         self._stop = asyncio.Event()
@@ -341,7 +344,7 @@ class _Parts:
 
     def __init__(self, worker: Worker) -> None:
         store, settings = worker._store, worker._settings
-        port = HandlerPort(store, onion.around_enqueue(worker._app.middleware))
+        port = HandlerPort(store, onion.around_enqueue(worker._app.middleware), worker._completer)
         wake: Callable[[], None] = lambda: self.fetcher.wake()  # noqa: E731  bound below
         self.settler = Settler(
             batch=settings.settle_batch,
@@ -355,11 +358,13 @@ class _Parts:
             settings,
             settle=self.settler.add,
             returns=self.settler.note_return,
+            doubt=self.settler.doubt,
             wake=wake,
             crowded=lambda: worker._recycle("too many handlers go on after they were told to stop", routine=False),
             port=port,
             journal=worker._journal,
             app_ref=worker._app_ref,
+            completer=worker._completer,
         )
         port.bind(self.runner.running)
         prefetch = Prefetch(settings)

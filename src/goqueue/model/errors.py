@@ -10,6 +10,7 @@
     ├── Unavailable                 StoreUnavailable · KeyBusy
     ├── SchemaError                 SchemaMissing · SchemaOutdated · SchemaTooNew
     ├── LeaseLost
+    ├── CompletionRolledBack
     ├── ClientClosed
     └── ResultError                 JobFailed · JobCancelled · ResultTimeout · ResultGone · WouldDeadlock
 
@@ -266,6 +267,12 @@ class LeaseLost(GoQueueError):
 
     code = "lease_lost"
     status = 409
+
+
+class CompletionRolledBack(GoQueueError):
+    """A handler has called ``ctx.complete_in`` and returned, but did not commit its transaction: a failed attempt."""
+
+    code = "completion_rolled_back"
 
 
 class ClientClosed(GoQueueError):

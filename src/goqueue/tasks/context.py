@@ -18,7 +18,7 @@ from goqueue.tasks.onion import Around
 from goqueue.tasks.prepare import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Coroutine, Iterable, Sequence
     from datetime import datetime
 
     from goqueue.model.job import LogLevel, NewJob
@@ -62,6 +62,13 @@ class ContextPort(Protocol):
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         """Store prepared jobs, only while the lease is valid; else raise `LeaseLost`."""
+        ...
+
+    def complete_in(self, lease: Lease, conn: object, result: bytes | None) -> Awaitable[None]:
+        """Complete the job in the transaction of ``conn``: at once on a sync connection, when awaited on an async one.
+
+        Raises `LeaseLost` when the attempt has ended or its lease is lost, `InvalidInput` where it cannot be done.
+        """
         ...
 
     def run(self, work: Coroutine[object, object, T]) -> T:
@@ -229,6 +236,18 @@ class Context(Generic[State]):
                 raise InvalidInput(f"takes at most {limits.BATCH_MAX} jobs at once", "/jobs")
             ready.append(prepare(job, self._lease.tenant))
         return ready
+
+    def complete_in(self, conn: object, result: object = None) -> Awaitable[None]:
+        """Complete this job inside your own transaction on ``conn``: it is completed exactly if you commit.
+
+        So what the same transaction writes happens exactly once, whatever dies when. ``conn`` is a connection or a
+        session to the database of the jobs, as `Client.enqueue` takes; with an async one await this, with a sync one it
+        is done when this returns. ``result`` is the job's result; what the handler returns is not looked at any more.
+        Commit before it returns: if the transaction was rolled back, the attempt has failed (`CompletionRolledBack`).
+
+        Raises `LeaseLost`, and then roll back, when the job is not this attempt's any more, or is completed already.
+        """
+        return self._port.complete_in(self._lease, conn, encoding.encode_result(result))
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Await ``work`` on the worker's event loop from a plain function in its thread, and return the result."""

@@ -43,7 +43,14 @@ def running_worker(
         store = wiring.open_store(url)
         try:
             await store.open()
-            worker = Worker(app, store, settings or WorkerSettings(), queues=names, app_ref=app_ref)
+            worker = Worker(
+                app,
+                store,
+                settings or WorkerSettings(),
+                queues=names,
+                app_ref=app_ref,
+                completer=wiring.completer(store),
+            )
             loop = asyncio.get_running_loop()
             stop.append(lambda: loop.call_soon_threadsafe(worker.stop))
             there.set()

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from goqueue import Context, GoQueue, RetryJob, RetryPolicy, SnoozeJob
 from tests.chaos import ledger
 
@@ -299,6 +301,20 @@ async def token(ctx: Context[None]) -> Result:
             # After the handler has returned, in the loop's next turn: nearly always before its outcome is sent.
             asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
         return run.mark
+
+
+@app.task
+async def exact(ctx: Context[None], die: str) -> None:
+    """Have an effect in the jobs' database, complete in the same transaction, and die before or after the commit."""
+    with attempt(ctx) as run:
+        async with await psycopg.AsyncConnection.connect(os.environ["GOQUEUE_URL"]) as conn:
+            await conn.execute("INSERT INTO public.exact_effect VALUES (%s, %s)", [ctx.job_id, run.fence])
+            await ctx.complete_in(conn, run.mark)
+            if die == "before the commit" and ctx.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if die == "after the commit":
+            # After the handler has returned, in the loop's next turn: nearly always before its outcome is sent.
+            asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
 
 
 if os.environ.get("GOQUEUE_TEST_RELEASE") == "next":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -46,6 +46,9 @@ class Port:
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         self.jobs += jobs
         return [Enqueued(self.status, job.ref) for job in jobs]
+
+    def complete_in(self, lease: Lease, conn: object, result: bytes | None) -> Awaitable[None]:
+        raise InvalidInput("no transactions here")
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         try:

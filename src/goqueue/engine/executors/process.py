@@ -17,6 +17,9 @@ from goqueue.engine.failure import HandlerDied
 from goqueue.model.errors import GoQueueError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from goqueue.engine.completion import Completer
     from goqueue.model.lease import Lease
     from goqueue.tasks.context import ContextPort
 
@@ -41,7 +44,7 @@ class HandlerProcess:
         self._mourner = asyncio.create_task(self._mourn())
 
     @classmethod
-    async def spawn(cls, app_ref: str) -> HandlerProcess:
+    async def spawn(cls, app_ref: str, completer: Completer | None = None) -> HandlerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -57,7 +60,7 @@ class HandlerProcess:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(wire.frame(wire.Hello(sys.path, app_ref)))
+        writer.write(wire.frame(wire.Hello(sys.path, app_ref, completer)))
         return cls(process, reader, writer)
 
     async def begin(self, request: wire.Run) -> None:
@@ -68,10 +71,12 @@ class HandlerProcess:
             if isinstance(message, wire.Started):
                 return
             # Something that its last job has left behind may still talk.
-            if not isinstance(message, wire.Progress | wire.Log):
+            if not isinstance(message, wire.Progress | wire.Log | wire.Completing):
                 raise HandlerDied(f"the process answered {type(message).__name__} instead of Started")
 
-    async def converse(self, lease: Lease, port: ContextPort) -> wire.Done:
+    async def converse(
+        self, lease: Lease, port: ContextPort, completing: Callable[[bool], object] | None = None
+    ) -> wire.Done:
         """Serve the handler's wishes until it is done."""
         while True:
             message = await self._receive()
@@ -90,6 +95,9 @@ class HandlerProcess:
                         await self._send(wire.EnqueueReply([], type(error).__name__, str(error), message.number))
                     else:
                         await self._send(wire.EnqueueReply(answers, number=message.number))
+                case wire.Completing():
+                    if completing is not None:
+                        completing(message.value)
                 case wire.Started():
                     raise HandlerDied("the process started a job that it was not given")
                 case _:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import msgspec
 
+from goqueue.engine.completion import complete, rolled_back
 from goqueue.engine.executors import wire
 from goqueue.engine.executors.home import Home
 from goqueue.engine.executors.memory import resident_bytes
@@ -34,6 +35,7 @@ from goqueue.tasks.retry import DEFAULT_RETRY
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from goqueue.engine.completion import Completer
     from goqueue.model.job import LogLevel, NewJob
     from goqueue.model.lease import Lease
     from goqueue.model.query import Enqueued
@@ -139,12 +141,15 @@ class Line:
 class LinePort:
     """What `Context` needs, over the connection to the worker."""
 
-    def __init__(self, line: Line, home: Home) -> None:
+    def __init__(self, line: Line, home: Home, completer: Completer | None = None) -> None:
         self._line = line
         self._home = home
+        self._completer = completer
         self._lock = threading.Lock()
         self._asked = 0
         self.layers: Layers = ()
+        self.completing = False
+        """The handler of the job that runs now has completed it in a transaction of its own."""
         self.lease: Lease | None = None
         """Of the job that runs now. A thread or task that an earlier one has left behind must not speak for it."""
 
@@ -165,6 +170,22 @@ class LinePort:
         wire.check_size(jobs)
         plain = [msgspec.structs.replace(job, returns=None) for job in jobs]
         return await asyncio.to_thread(self._ask, plain)
+
+    def complete_in(self, lease: Lease, conn: object, result: bytes | None) -> Awaitable[None]:
+        if lease is not self.lease:
+            raise errors.LeaseLost(f"this attempt of job {lease.id} has ended: roll the transaction back")
+        if self._line.halts.of(lease).spoils:
+            raise errors.LeaseLost(f"the time of this attempt of job {lease.id} is over: roll the transaction back")
+        return complete(self._completer, conn, lease, result, mark=functools.partial(self._mark, lease))
+
+    def _mark(self, lease: Lease, completing: bool) -> bool:
+        """Tell the worker before anything is written: it must not take the end of the lease for its loss."""
+        if lease is not self.lease:
+            raise errors.LeaseLost(f"this attempt of job {lease.id} has ended: roll the transaction back")
+        before, self.completing = self.completing, completing
+        if before is not completing:
+            self._line.send(wire.Completing(completing))
+        return before
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         return self._home.run(work)
@@ -193,13 +214,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     line = Line(socket.socket(fileno=int(os.environ.pop(wire.FD_VARIABLE))))
     hello = line.receive()
-    ref = ""
+    ref, completer = "", None
     if isinstance(hello, wire.Hello):
         sys.path[:] = hello.sys_path
-        ref = hello.app
+        ref, completer = hello.app, hello.completer
     threading.Thread(target=line.listen, name="goqueue-line", daemon=True).start()
     home = Home(ref)
-    worker = _Worker(line, home)
+    worker = _Worker(line, home, completer)
     worker.enter()
     while (job := line.jobs.get()) is not None:
         line.busy = True
@@ -215,10 +236,10 @@ def main() -> None:
 class _Worker:
     """Runs one job after the other."""
 
-    def __init__(self, line: Line, home: Home) -> None:
+    def __init__(self, line: Line, home: Home, completer: Completer | None) -> None:
         self._halts = line.halts
         self._home = home
-        self._port = LinePort(line, home)
+        self._port = LinePort(line, home, completer)
         self._layers: Layers = ()
         self._broken: BaseException | None = None
 
@@ -234,7 +255,7 @@ class _Worker:
     def attempt(self, job: wire.Run) -> wire.Done:
         """Run one job and judge it."""
         began_at, lease = time.monotonic(), job.lease
-        self._port.lease = lease
+        self._port.lease, self._port.completing = lease, False
         task: Task[..., object] | None = None
         returned: object = None
         raised = self._broken
@@ -245,6 +266,8 @@ class _Worker:
         except BaseException as error:
             raised = raised or error
         self._port.lease = None
+        if self._port.completing:
+            returned, raised = None, raised or rolled_back(lease)
         stop = self._halts.of(lease)
         outcome = verdict(
             returned,

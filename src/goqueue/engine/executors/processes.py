@@ -21,6 +21,7 @@ from goqueue.engine.failure import HandlerDied, HandlerNotStarted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from goqueue.engine.completion import Completer
     from goqueue.model.lease import Lease
     from goqueue.settings import WorkerSettings
     from goqueue.tasks.app import AnyTask
@@ -40,8 +41,9 @@ class ProcessExecutor:
     them, and a task is found only under its function's name in its module.
     """
 
-    def __init__(self, settings: WorkerSettings, app_ref: str = "") -> None:
+    def __init__(self, settings: WorkerSettings, app_ref: str = "", completer: Completer | None = None) -> None:
         self._app_ref = app_ref
+        self._completer = completer
         self._jobs_max = settings.recycle_jobs
         self._resident_bytes_max = settings.recycle_memory_bytes
         self._idle: list[HandlerProcess] = []
@@ -68,9 +70,11 @@ class ProcessExecutor:
         port: ContextPort,
         claimed_at: float,
         started: Callable[[HandlerProcess], None],
+        completing: Callable[[bool], object],
         alone: bool = False,
     ) -> wire.Done:
-        """Run one job and return its outcome. ``started`` is called when its handler is about to start.
+        """Run one job and return its outcome. ``started`` is called when its handler is about to start, ``completing``
+        when it completes its job by itself.
 
         With ``alone`` it has a process that has run nothing before and runs nothing after it. Raises `HandlerDied` if
         the process dies under it, and `HandlerNotStarted` if none would start. Cancelling this kills the process.
@@ -78,7 +82,7 @@ class ProcessExecutor:
         child = await self._take(task, lease, claimed_at, alone=alone)
         try:
             started(child)
-            done = await child.converse(lease, port)
+            done = await child.converse(lease, port, completing)
         except BaseException:
             self._kill(child)
             raise
@@ -115,7 +119,7 @@ class ProcessExecutor:
 
     async def _spawn(self) -> HandlerProcess:
         try:
-            return await HandlerProcess.spawn(self._app_ref)
+            return await HandlerProcess.spawn(self._app_ref, self._completer)
         except OSError as error:
             raise HandlerNotStarted(f"no process for the handler would start: {error}") from error
 

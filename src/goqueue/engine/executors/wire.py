@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from goqueue.engine.completion import Completer
 from goqueue.model.errors import InvalidInput
 from goqueue.model.job import LogLevel, NewJob
 from goqueue.model.lease import Lease
@@ -37,6 +38,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     sys_path: list[str]
     app: str = ""
     """``module:attribute``; empty: there is no lifespan, and tasks are found in their own modules."""
+    completer: Completer | None = None
+    """How a handler completes its job in a transaction of its own; None: it cannot."""
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
@@ -82,6 +85,12 @@ class Log(msgspec.Struct, frozen=True, tag="log"):
     message: str
 
 
+class Completing(msgspec.Struct, frozen=True, tag="completing"):
+    """The handler is about to complete its job in a transaction of its own; false: that has failed."""
+
+    value: bool
+
+
 class Enqueue(msgspec.Struct, frozen=True, tag="enqueue"):
     """The handler wants to store other jobs under its lease."""
 
@@ -101,7 +110,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 ToHandler: TypeAlias = Hello | Run | Halt | EnqueueReply
-ToWorker: TypeAlias = Started | Progress | Log | Enqueue | Done
+ToWorker: TypeAlias = Started | Progress | Log | Completing | Enqueue | Done
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_to_handler: Final = msgspec.msgpack.Decoder(ToHandler).decode

@@ -18,6 +18,7 @@ from goqueue.model.errors import (
     SerializationConflict,
     StoreUnavailable,
 )
+from goqueue.store.postgres.states import OURS, of_state
 
 DriverError: Final = (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests)
 """What the driver and its pool raise."""
@@ -35,6 +36,8 @@ def translate(e: BaseException) -> GoQueueError:
             )
         case PoolClosed():
             return StoreUnavailable("the store is closed")
+        case psycopg.Error(sqlstate=str(state)) if state.startswith(OURS):
+            return of_state(state, _first_line(e), e.diag.message_detail or "")
         case pg.InvalidSchemaName() | pg.UndefinedTable():
             return SchemaMissing("the database has no GoQueue schema: run `goqueue db migrate`")
         case pg.UndefinedColumn() | pg.UndefinedFunction():

@@ -48,6 +48,23 @@ def parameters(settings: StoreSettings) -> tuple[object, str | None]:
     return _packed(of_all(settings)), by_queue
 
 
+def of_completed(settings: StoreSettings) -> str:
+    """Return the retentions of completed jobs as a text, for processes that are given no settings."""
+    own = {queue: of_queue(settings, retention)[0] for queue, retention in settings.queue_retention.items()}
+    return _encode((of_all(settings)[0], own)).decode()
+
+
+def completed_s(text: str, queue: str) -> float | None:
+    """Return the retention of a queue's completed jobs from what `of_completed` has written."""
+    of_others, own = _completed(text)
+    return own.get(queue, of_others)
+
+
+@lru_cache(maxsize=16)
+def _completed(text: str) -> tuple[float | None, dict[str, float | None]]:
+    return msgspec.json.decode(text, type=tuple[float | None, dict[str, float | None]])
+
+
 @lru_cache(maxsize=64)  # every settle asks, and a process has few settings
 def _packed(kept: Kept) -> pack.Float8Array:
     return pack.float8s(kept)

@@ -55,7 +55,7 @@ class PostgresStore(AsyncPostgresJobs):
             store="postgres",
             durable=True,
             transactional_enqueue=True,
-            transactional_complete=False,
+            transactional_complete=True,
             shared=True,
             notifications=self._listener is not None and self._listener.pushes,
             time_travel=True,

@@ -1,5 +1,8 @@
 # Generated from src/goqueue/store/postgres/_async/callers.py by scripts/unasync.py: change that and run `make generate`.
-"""Plans inside a caller's own transaction, on a connection that is the caller's (psycopg)."""
+"""Enqueue and complete inside a caller's own transaction, on a connection that is the caller's.
+
+On psycopg's connections our own statements run; on all others a stored function does it (`functions.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from goqueue.model.errors import InvalidInput
+from goqueue.store.postgres import functions
 from goqueue.store.postgres.adapters import teach
 from goqueue.store.postgres.errors import DriverError, translate
+from goqueue.store.postgres.kinds_sync import ask
 from goqueue.store.postgres.sql import query
+from goqueue.store.postgres.states import CLOSED, FAILED
 from goqueue.store.postgres.verbs import enqueue
 
 if TYPE_CHECKING:
@@ -29,16 +35,12 @@ T = TypeVar("T")
 def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | None) -> list[Enqueued]:
     """Store jobs in the transaction that is open on ``conn``, or that begins with this statement.
 
-    Raises `InvalidInput` for a connection that is not a psycopg ``Connection`` or whose transaction has failed.
+    ``now`` is for tests, and psycopg's connections only. Raises `InvalidInput` for a connection that cannot be used: of
+    another kind, closed, in a transaction that has failed.
     """
     if not isinstance(conn, Connection):
-        raise InvalidInput(f"needs a psycopg Connection, got {type(conn).__module__}.{type(conn).__name__}", "conn")
-    if conn.info.transaction_status == TransactionStatus.INERROR:
-        raise InvalidInput("its transaction has failed: roll it back first", "conn")
-    if conn.pgconn.pipeline_status != PipelineStatus.OFF:
-        raise InvalidInput("is in pipeline mode: enqueue before or after it", "conn")
-    if conn.info.encoding != "utf-8":
-        raise InvalidInput(f"has client_encoding {conn.info.encoding}: it must be UTF8", "conn")
+        return functions.enqueued(jobs, ask(conn, functions.enqueue(jobs)))
+    _check(conn)
     try:
         if conn.info.transaction_status == TransactionStatus.IDLE and conn.autocommit:
             with conn.transaction():  # several statements, all or nothing
@@ -46,6 +48,35 @@ def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | None) 
         return _enqueue(conn, jobs, now)
     except DriverError as e:
         raise translate(e) from e
+
+
+def complete_in(conn: object, job_id: str, fence: int, result: bytes | None, retention_s: float | None) -> None:
+    """Complete a running job in the transaction that is open on ``conn``, or that begins with this statement.
+
+    Raises `LeaseLost` unless the lease is valid, and has not completed the job before; `InvalidInput` as `enqueue_in`.
+    """
+    call = functions.complete(job_id, fence, result, retention_s)
+    if not isinstance(conn, Connection):
+        functions.check_completed(job_id, ask(conn, call))
+        return
+    _check(conn)
+    try:
+        with RawCursor(conn, row_factory=tuple_row) as cursor:
+            cursor.execute(query(call.name), (call.payload,), prepare=False)
+            functions.check_completed(job_id, cursor.fetchall())
+    except DriverError as e:
+        raise translate(e) from e
+
+
+def _check(conn: Connection[Any]) -> None:
+    if conn.closed and not conn.broken:
+        raise InvalidInput(CLOSED, "conn")
+    if conn.info.transaction_status == TransactionStatus.INERROR:
+        raise InvalidInput(FAILED, "conn")
+    if conn.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise InvalidInput("is in pipeline mode: enqueue before or after it", "conn")
+    if not conn.broken and conn.info.encoding != "utf-8":
+        raise InvalidInput(f"has client_encoding {conn.info.encoding}: it must be UTF8", "conn")
 
 
 def _enqueue(conn: Connection[Any], jobs: Sequence[NewJob[Any]], now: datetime | None) -> list[Enqueued]:
