@@ -40,7 +40,12 @@ PAIRS = (
     Pair(
         "tests/unit/client/_async",
         "tests/unit/client/_sync",
-        {"goqueue.store.memory.store": "goqueue.store.memory.sync", "MemoryStore": "SyncMemoryStore"},
+        {
+            "goqueue.store.memory.store": "goqueue.store.memory.sync",
+            "MemoryStore": "SyncMemoryStore",
+            "aclose": "close",
+            "anext": "next",
+        },
         by_hand=("support.py",),
     ),
     Pair(

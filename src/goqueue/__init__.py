@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from goqueue.client._async.job import AsyncJob
     from goqueue.client._sync.job import Job
+    from goqueue.client.bulk import EnqueuedMany
     from goqueue.client.many import ChangedMany, RetriedMany
     from goqueue.model.errors import (
         GoQueueError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from goqueue.model.state import JobState
     from goqueue.tasks.app import GoQueue
     from goqueue.tasks.context import Context
+    from goqueue.tasks.prepare import new_id
     from goqueue.tasks.retry import RetryPolicy
     from goqueue.tasks.signals import CancelJob, DeadJob, RetryJob, SnoozeJob
     from goqueue.wiring import AsyncClient, Client
@@ -38,6 +40,7 @@ _HOME = {
     "Client": "goqueue.wiring",
     "Context": "goqueue.tasks.context",
     "DeadJob": "goqueue.tasks.signals",
+    "EnqueuedMany": "goqueue.client.bulk",
     "GoQueue": "goqueue.tasks.app",
     "GoQueueError": "goqueue.model.errors",
     "Jitter": "goqueue.model.retry",
@@ -57,6 +60,7 @@ _HOME = {
     "StoreUnavailable": "goqueue.model.errors",
     "Unique": "goqueue.model.job",
     "UniqueConflict": "goqueue.model.errors",
+    "new_id": "goqueue.tasks.prepare",
 }
 
 __all__ = [
@@ -67,6 +71,7 @@ __all__ = [
     "Client",
     "Context",
     "DeadJob",
+    "EnqueuedMany",
     "GoQueue",
     "GoQueueError",
     "Jitter",
@@ -86,6 +91,7 @@ __all__ = [
     "StoreUnavailable",
     "Unique",
     "UniqueConflict",
+    "new_id",
 ]
 
 
