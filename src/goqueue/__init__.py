@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from goqueue.model.retry import Jitter
     from goqueue.model.state import JobState
     from goqueue.tasks.app import GoQueue
+    from goqueue.tasks.batch import BatchContext
     from goqueue.tasks.context import Context
     from goqueue.tasks.prepare import new_id
     from goqueue.tasks.retry import RetryPolicy
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AsyncClient": "goqueue.wiring",
     "AsyncJob": "goqueue.client._async.job",
+    "BatchContext": "goqueue.tasks.batch",
     "CancelJob": "goqueue.tasks.signals",
     "ChangedMany": "goqueue.client.many",
     "Client": "goqueue.wiring",
@@ -66,6 +68,7 @@ _HOME = {
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BatchContext",
     "CancelJob",
     "ChangedMany",
     "Client",

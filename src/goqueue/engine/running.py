@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from goqueue.engine.failure import is_ours
 from goqueue.engine.verdict import Stop
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from goqueue.engine.batches import BatchCall
     from goqueue.engine.executors.process import HandlerProcess
     from goqueue.engine.executors.threads import ThreadCall
     from goqueue.model.lease import Lease
@@ -51,17 +51,19 @@ class Running:
         """Its place in the journal, once its handler has started."""
         self.progress: bytes | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.job: asyncio.Task[None] | None = None
-        self.call: ThreadCall | None = None
+        self.job: asyncio.Future[None] | None = None
+        """Done when nothing works on it any more; a task, unless it is one of a batch."""
+        self.call: ThreadCall | BatchCall | None = None
         self.child: HandlerProcess | None = None
 
     def stack(self) -> str:
         """Return where its handler is now; "" if that cannot be seen."""
-        return self.call.stack() if self.call is not None else _stack(self.job)
+        return self.call.stack() if self.call is not None else stack_of(self.job)
 
 
-def _stack(job: asyncio.Task[None] | None) -> str:
-    if job is None:
+def stack_of(job: asyncio.Future[None] | None) -> str:
+    """Return where the coroutine of a task is now; "" if that cannot be seen."""
+    if not isinstance(job, asyncio.Task):
         return ""
     frames: list[str] = []
     awaited: object = job.get_coro()
