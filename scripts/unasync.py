@@ -65,6 +65,7 @@ PAIRS = (
 
 WORDS = {
     "_async": "_sync",
+    "AsyncBulk": "Bulk",
     "jobs_async": "jobs_sync",
     "AsyncClient": "Client",
     "AsyncIterator": "Iterator",
@@ -72,6 +73,7 @@ WORDS = {
     "AsyncJobPage": "JobPage",
     "AsyncJobStore": "JobStore",
     "AsyncTransactions": "Transactions",
+    "AsyncWaits": "Waits",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
 }

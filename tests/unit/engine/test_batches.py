@@ -6,16 +6,15 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
 
 from goqueue.engine.worker import Worker
 from goqueue.model.job import JobRecord, NewJob
-from goqueue.model.outcome import Complete, Crash, Release, Retry
+from goqueue.model.outcome import Complete, Crash, Release
 from goqueue.model.query import CancelJobs, Selection
-from goqueue.model.state import JobState
 from goqueue.settings import StoreSettings
 from goqueue.store.memory.store import MemoryStore
 from goqueue.tasks.app import GoQueue
@@ -224,7 +223,7 @@ async def test_what_the_handler_raises_fails_all_each_by_its_own_attempts(store:
 
 
 @pytest.mark.parametrize(
-    ("returned", "said"),
+    "returned, said",
     [([1], "1 results for 2 jobs"), ([1, 2, 3], "3 results for 2 jobs"), (None, "NoneType"), ("ab", "str"), (2, "int")],
 )
 async def test_a_wrong_number_of_results_is_a_failure_of_all(
@@ -419,25 +418,25 @@ async def test_a_call_that_does_not_heed_its_timeout_is_given_up(store: FaultySt
     @other.batch_task(kind="deaf", timeout_s=0.05)
     async def deaf(items: list[int]) -> list[int]:
         while items[0] == 0 and not go.is_set():
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                pass
         return items
 
     ids = await store.enqueue(*(deaf.job(0) for _ in range(3)))
     worker = Worker(app if plain else other, store, quick(threads=1, cancel_grace_s=0.05, concurrency=3, hung_max=10))
     async with working(worker):
-        await store.until(lambda: len(store.settled) == 3)
-        jobs = await store.jobs(ids)
-        assert states(jobs) == ["retrying"] * 3
-        assert "go.wait" in jobs[0].errors[0].traceback or "asyncio.sleep" in jobs[0].errors[0].traceback
-        assert worker.hung == 3
-        # The slots, and the thread, are free again.
-        more = await store.enqueue(*(deaf.job(1) for _ in range(3)))
-        await store.until(lambda: len(store.settled) == 6)
-        assert states(await store.jobs(more)) == ["completed"] * 3
-        go.set()
+        try:
+            await store.until(lambda: len(store.settled) == 3)
+            jobs = await store.jobs(ids)
+            assert states(jobs) == ["retrying"] * 3
+            assert "in deaf" in jobs[0].errors[0].traceback
+            assert worker.hung == 3
+            # The slots, and the thread, are free again.
+            more = await store.enqueue(*(deaf.job(1) for _ in range(3)))
+            await store.until(lambda: len(store.settled) == 6)
+            assert states(await store.jobs(more)) == ["completed"] * 3
+        finally:
+            go.set()  # nothing else ends it
         await until(lambda: worker.hung == 0)
 
 
@@ -535,10 +534,11 @@ async def test_batches_wait_for_a_thread(store: FaultyStore, app: GoQueue) -> No
 
 
 async def test_a_stop_while_batches_wait_for_a_thread_gives_them_back(store: FaultyStore, app: GoQueue) -> None:
-    go = threading.Event()
+    go, began = threading.Event(), threading.Event()
 
     @app.batch_task(max_size=2)
     def hold(items: list[int]) -> list[int]:
+        began.set()
         go.wait(LONG_S)
         return items
 
@@ -546,6 +546,7 @@ async def test_a_stop_while_batches_wait_for_a_thread_gives_them_back(store: Fau
     worker = Worker(app, store, quick(threads=1))
     async with asyncio.timeout(DEADLINE_S):
         running = asyncio.create_task(worker.run())
+        await until(began.is_set)
         await store.until(lambda: len(store.leases) == 4)
         worker.stop()
         await store.until(lambda: len(store.settled) >= 2)

@@ -1,5 +1,5 @@
 # Generated from src/goqueue/client/_async/bulk.py by scripts/unasync.py: change that and run `make generate`.
-"""`AsyncBulk`: the part of the client that stores any number of jobs."""
+"""`Bulk`: the part of the client that stores any number of jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class AsyncBulk(Protocol):
+class Bulk(Protocol):
     """Stores jobs, 1,000 in a statement."""
 
     _tenant: str

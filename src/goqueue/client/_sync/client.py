@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from goqueue.client import many, results
-from goqueue.client._sync.bulk import AsyncBulk
+from goqueue.client._sync.bulk import Bulk
 from goqueue.client._sync.changes import AsyncChanges
 from goqueue.client._sync.job import Job
 from goqueue.client._sync.primitives import Gatherer, Lock, sleep
 from goqueue.client._sync.waiter import Waiter
-from goqueue.client._sync.waits import AsyncWaits
+from goqueue.client._sync.waits import Waits
 from goqueue.client.batch import Batch
 from goqueue.model import limits
 from goqueue.model.errors import (
@@ -61,7 +61,7 @@ class JobPage(msgspec.Struct, frozen=True):
     next_page_token: str
 
 
-class Client(AsyncBulk, AsyncChanges, AsyncWaits):
+class Client(Bulk, AsyncChanges, Waits):
     """A client of one store. Opens it at its first use; after `close` every call raises `ClientClosed`.
 
     ``app`` is only asked for the result types of jobs that are looked up by id; enqueueing needs none.

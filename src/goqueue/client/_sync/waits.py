@@ -1,5 +1,5 @@
 # Generated from src/goqueue/client/_async/waits.py by scripts/unasync.py: change that and run `make generate`.
-"""`AsyncWaits`: the part of the client that waits for many jobs at once."""
+"""`Waits`: the part of the client that waits for many jobs at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class AsyncWaits(Protocol):
+class Waits(Protocol):
     """Waits for jobs of one store."""
 
     _waiter: Waiter
