@@ -81,7 +81,7 @@ class Attempts:
             begin=self._begin,
             finish=finish,
             linger=self.linger,
-            full=full,
+            full=full if self._apart else lambda: True,  # where jobs come one by one, there is nothing to wait for
             context=lambda lease: Context(lease, port, self.state),
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAli
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
 from goqueue.model.job import DEFAULT_QUEUE
-from goqueue.tasks.batch import ITEM, SIZE_DEFAULT, WAIT_S_DEFAULT, BatchOptions, CallableBatchTask
+from goqueue.tasks.batch import BatchOptions, CallableBatchTask
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
 from goqueue.tasks.task import CallableTask, RunIn, Task, TaskOptions
 
@@ -176,9 +176,9 @@ class GoQueue:
     def batch_task(
         self,
         *,
-        max_size: int = SIZE_DEFAULT,
-        max_wait_s: float = WAIT_S_DEFAULT,
-        item: str = ITEM,
+        max_size: int = 100,
+        max_wait_s: float = 0.05,
+        item: str = "item",
         kind: str | None = None,
         queue: str = DEFAULT_QUEUE,
         priority: int = limits.PRIORITY_DEFAULT,
@@ -211,11 +211,11 @@ class GoQueue:
             tags=tuple(tags),
             meta=dict(meta or {}),
         )
-        batch = BatchOptions(max_size=max_size, max_wait_s=max_wait_s)
+        batch = BatchOptions(max_size=max_size, max_wait_s=max_wait_s, item=item)
 
         def define(function: Callable[..., Any]) -> Any:  # the overloads of `BatchDecorator` say it precisely
             named = kind if kind is not None else getattr(function, "__name__", "")
-            task: CallableBatchTask[Any, Any, ..., Any] = CallableBatchTask(function, named, options, batch, item)
+            task: CallableBatchTask[Any, Any, ..., Any] = CallableBatchTask(function, named, options, batch)
             self._add(task)
             return task
 

@@ -30,18 +30,16 @@ Returned = TypeVar("Returned", covariant=True)
 
 SIZE_MAX: Final = 1_000
 WAIT_S_MAX: Final = 60.0
-SIZE_DEFAULT: Final = 100
-WAIT_S_DEFAULT: Final = 0.05
-ITEM: Final = "item"
-"""The name of the one argument of each job."""
 
 
 class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """When what has gathered is run."""
 
-    max_size: int = SIZE_DEFAULT
-    max_wait_s: float = WAIT_S_DEFAULT
+    max_size: int
+    max_wait_s: float
     """From the first job that waits."""
+    item: str
+    """The name of the one argument of each job."""
 
 
 class BatchMismatch(Exception):
@@ -90,12 +88,9 @@ class BatchTask(Task[[T], R], Generic[T, R]):
 
     batch: BatchOptions
 
-    def __init__(
-        self, function: Callable[..., object], kind: str, options: TaskOptions, batch: BatchOptions, item: str = ITEM
-    ) -> None:
-        _check_options(kind, batch, item)
+    def __init__(self, function: Callable[..., object], kind: str, options: TaskOptions, batch: BatchOptions) -> None:
+        _check_options(kind, batch)
         self.batch = batch
-        self._item = item
         self._shape: _Shape | None = None
         super().__init__(function, kind, options)
         self.is_async = False  # it is not started as it is, for one job
@@ -122,12 +117,12 @@ class BatchTask(Task[[T], R], Generic[T, R]):
 
     def decode_item(self, args: bytes) -> object:
         """Decode the stored arguments of a job to its item. Raises `InvalidArguments`."""
-        return self.decode(args)[self._item]
+        return self.decode(args)[self.batch.item]
 
     def _make_signature(self) -> Signature:
         """That of a function which takes one item."""
         shape = self._shaped()
-        return Signature(_function_of(self._item, shape.item, shape.result), self.kind)
+        return Signature(_function_of(self.batch.item, shape.item, shape.result), self.kind)
 
     def _shaped(self) -> _Shape:
         if self._shape is None:
@@ -255,7 +250,7 @@ def _function_of(name: str, item: object, result: object) -> Callable[..., objec
     return one
 
 
-def _check_options(kind: str, batch: BatchOptions, item: str) -> None:
+def _check_options(kind: str, batch: BatchOptions) -> None:
     if type(batch.max_size) is not int or not 1 <= batch.max_size <= SIZE_MAX:
         raise DefinitionError(f"task {kind!r}: max_size must be a whole number from 1 to {SIZE_MAX}")
     wait_s: object = batch.max_wait_s
@@ -263,5 +258,5 @@ def _check_options(kind: str, batch: BatchOptions, item: str) -> None:
         raise DefinitionError(f"task {kind!r}: max_wait_s must be a number of seconds")
     if not 0 <= wait_s <= WAIT_S_MAX:
         raise DefinitionError(f"task {kind!r}: max_wait_s must be from 0 to {WAIT_S_MAX:g} seconds, is {wait_s:g}")
-    if not item.isidentifier():
-        raise DefinitionError(f"task {kind!r}: item must be a name, is {item!r}")
+    if not batch.item.isidentifier():
+        raise DefinitionError(f"task {kind!r}: item must be a name, is {batch.item!r}")

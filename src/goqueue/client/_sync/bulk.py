@@ -63,7 +63,8 @@ class Bulk(Protocol):
         """Store any number of jobs, 1,000 in a statement, and return their handles in order.
 
         Each 1,000 is stored whole or not at all, after those before it; the next are taken from ``jobs`` meanwhile, so
-        an iterator is never more than 2,000 jobs ahead. ``progress`` is called after each 1,000.
+        an iterator is never more than 2,000 jobs ahead. ``progress`` is called after each 1,000. The async client takes
+        async iterators, too.
 
         With ``handles=False`` it returns `EnqueuedMany`, the counts, and its memory does not grow with the jobs.
 
