@@ -103,6 +103,11 @@ class Attempts:
         if lease.start_in_s is not None or lease.deadline_in_s is not None:
             self._limit_wait(run)
 
+    def surplus(self) -> list[Running]:
+        """Look, a few times a second, and return what should be given back: it waits for a thread or a process, and
+        will not start soon."""
+        return [one for run in self.pools.look() for one in self._batches.queued_with(run)]
+
     def reaches(self, task: AnyTask) -> bool:
         """Tell whether a process of its own would find this task."""
         return self._processes.reaches(task)

@@ -90,6 +90,8 @@ class Batches:
         self._context = context
         self._gathering: dict[str, _Group] = {}
         self._calls: set[BatchCall] = set()
+        self._queued: dict[Running, BatchCall] = {}
+        """Calls that wait for a thread, by the job that stands in the queue for all of it."""
 
     # -- gathering --------------------------------------------------------------------------------
 
@@ -116,15 +118,24 @@ class Batches:
             work = self._call_async(call) if group.task.calls_async else self._call_in_thread(call)
             call.job = aio.start(self._loop, work, self._inherited.copy())
 
+    def queued_with(self, run: Running) -> list[Running]:
+        """Return those that wait for a thread together with this one: itself, unless it is one of a batch."""
+        call = self._queued.get(run)
+        if call is None:
+            return [run]
+        left = [one for one in call.runs if not one.decided]
+        if not left and call.job is not None:
+            call.job.cancel()  # it waits for nobody
+        return left
+
     def close(self) -> None:
         """Gather no more. Idempotent."""
         for group in self._gathering.values():
             if group.timer is not None:
                 group.timer.cancel()
         self._gathering.clear()
-        for call in self._calls:
-            if call.job is not None and all(run.decided for run in call.runs) and call.thread is None:
-                call.job.cancel()  # it waits for a thread, for nobody
+        for run in list(self._queued):
+            self.queued_with(run)
 
     # -- the call ---------------------------------------------------------------------------------
 
@@ -143,7 +154,7 @@ class Batches:
         raised: BaseException | None = None
         try:
             if not self._pool.take():
-                await self._pool.wait(call.runs[0])
+                await self._wait_for_thread(call)
             try:
                 if arguments := self._begin_all(call):
                     function = functools.partial(call.task.function, *arguments)
@@ -157,6 +168,14 @@ class Batches:
         except BaseException as error:
             raised = error
         self._conclude(call, returned, raised)
+
+    async def _wait_for_thread(self, call: BatchCall) -> None:
+        first = call.runs[0]
+        self._queued[first] = call
+        try:
+            await self._pool.wait(first)
+        finally:
+            del self._queued[first]
 
     def _begin_all(self, call: BatchCall) -> list[object]:
         """Begin the attempts of all that still may, and return the arguments of the call; none if nobody is left.

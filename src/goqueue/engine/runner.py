@@ -304,7 +304,7 @@ class Runner:
 
     def hand_back_queued(self) -> int:
         """Give back what waits for a thread or a process and will not get one soon, and tell how many."""
-        handed_back = self._interrupt_all(self._pools.look())
+        handed_back = self._interrupt_all(self._attempts.surplus())
         self._wake()  # perhaps more may be claimed by now
         return handed_back
 

@@ -59,9 +59,11 @@ class Task(Generic[P, R]):
 
     def __init__(self, function: Callable[..., object], kind: str, options: TaskOptions) -> None:
         _check_function(function, kind)
+        batch = self.batch
         functools.update_wrapper(self, function)  # type: ignore[arg-type]  # mypy wants self callable: the subclass is
         if options.run_in not in ("auto", "process"):
             raise DefinitionError(f"task {kind!r}: run_in must be 'auto' or 'process', is {options.run_in!r}")
+        self.batch = batch  # whatever attributes the function has
         self.function = function
         self.kind = kind
         self.is_async = inspect.iscoroutinefunction(function)

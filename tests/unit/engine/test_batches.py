@@ -557,6 +557,24 @@ async def test_a_stop_while_batches_wait_for_a_thread_gives_them_back(store: Fau
     assert sorted(job.attempt for job in jobs) == [0, 0, 1, 1]
 
 
+async def test_batches_that_will_have_no_thread_soon_are_given_back_whole(store: FaultyStore, app: GoQueue) -> None:
+    go = threading.Event()
+
+    @app.batch_task(max_size=2)
+    def hold(items: list[int]) -> list[int]:
+        go.wait(LONG_S)
+        return items
+
+    await store.enqueue(*(hold.job(n) for n in range(6)))
+    async with working(Worker(app, store, quick(threads=1))):
+        try:
+            await store.until(lambda: len(store.settled) >= 4)
+            assert {type(one.outcome) for one in store.settled} == {Release}
+            assert len({one.ref.id for one in store.settled[:4]}) == 4
+        finally:
+            go.set()
+
+
 # -- alone ------------------------------------------------------------------------------------------
 
 
