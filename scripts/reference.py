@@ -41,6 +41,7 @@ PAGES: Final = (
             "goqueue.tasks.task.Task",
             "goqueue.tasks.task.CallableTask",
             "goqueue.Middleware",
+            "goqueue.tasks.batch.BatchTask",
             "goqueue.RetryPolicy",
             "goqueue.Jitter",
         ),
@@ -59,6 +60,7 @@ PAGES: Final = (
             "goqueue.JobState",
             "goqueue.model.job.JobRecord",
             "goqueue.model.job.JobError",
+            "goqueue.new_id",
         ),
     ),
     PageOf(
@@ -72,6 +74,7 @@ PAGES: Final = (
             "goqueue.client._sync.client.JobPage",
             "goqueue.model.query.Count",
             "goqueue.model.query.ChangeStatus",
+            "goqueue.EnqueuedMany",
             "goqueue.RetriedMany",
             "goqueue.ChangedMany",
         ),
@@ -82,6 +85,7 @@ PAGES: Final = (
         "What a handler can know and do (`Context`), and what it can raise to decide about its job.",
         (
             "goqueue.Context",
+            "goqueue.BatchContext",
             "goqueue.RetryJob",
             "goqueue.SnoozeJob",
             "goqueue.CancelJob",

@@ -40,7 +40,12 @@ PAIRS = (
     Pair(
         "tests/unit/client/_async",
         "tests/unit/client/_sync",
-        {"goqueue.store.memory.store": "goqueue.store.memory.sync", "MemoryStore": "SyncMemoryStore"},
+        {
+            "goqueue.store.memory.store": "goqueue.store.memory.sync",
+            "MemoryStore": "SyncMemoryStore",
+            "aclose": "close",
+            "anext": "next",
+        },
         by_hand=("support.py",),
     ),
     Pair(
@@ -61,6 +66,7 @@ PAIRS = (
 
 WORDS = {
     "_async": "_sync",
+    "AsyncBulk": "Bulk",
     "jobs_async": "jobs_sync",
     "AsyncClient": "Client",
     "AsyncIterator": "Iterator",
@@ -68,6 +74,7 @@ WORDS = {
     "AsyncJobPage": "JobPage",
     "AsyncJobStore": "JobStore",
     "AsyncTransactions": "Transactions",
+    "AsyncWaits": "Waits",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from goqueue.client._async.job import AsyncJob
     from goqueue.client._sync.job import Job
+    from goqueue.client.bulk import EnqueuedMany
     from goqueue.client.many import ChangedMany, RetriedMany
     from goqueue.model.errors import (
         GoQueueError,
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from goqueue.model.retry import Jitter
     from goqueue.model.state import JobState
     from goqueue.tasks.app import GoQueue
+    from goqueue.tasks.batch import BatchContext
     from goqueue.tasks.context import Context
     from goqueue.tasks.middleware import Middleware
+    from goqueue.tasks.prepare import new_id
     from goqueue.tasks.retry import RetryPolicy
     from goqueue.tasks.signals import CancelJob, DeadJob, JobSignal, RetryJob, SnoozeJob
     from goqueue.wiring import AsyncClient, Client
@@ -35,12 +38,14 @@ if TYPE_CHECKING:
 _HOME = {
     "AsyncClient": "goqueue.wiring",
     "AsyncJob": "goqueue.client._async.job",
+    "BatchContext": "goqueue.tasks.batch",
     "CancelJob": "goqueue.tasks.signals",
     "ChangedMany": "goqueue.client.many",
     "Client": "goqueue.wiring",
     "Context": "goqueue.tasks.context",
     "DeadJob": "goqueue.tasks.signals",
     "Enqueued": "goqueue.model.query",
+    "EnqueuedMany": "goqueue.client.bulk",
     "GoQueue": "goqueue.tasks.app",
     "GoQueueError": "goqueue.model.errors",
     "Jitter": "goqueue.model.retry",
@@ -62,17 +67,20 @@ _HOME = {
     "StoreUnavailable": "goqueue.model.errors",
     "Unique": "goqueue.model.job",
     "UniqueConflict": "goqueue.model.errors",
+    "new_id": "goqueue.tasks.prepare",
 }
 
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BatchContext",
     "CancelJob",
     "ChangedMany",
     "Client",
     "Context",
     "DeadJob",
     "Enqueued",
+    "EnqueuedMany",
     "GoQueue",
     "GoQueueError",
     "Jitter",
@@ -94,6 +102,7 @@ __all__ = [
     "StoreUnavailable",
     "Unique",
     "UniqueConflict",
+    "new_id",
 ]
 
 

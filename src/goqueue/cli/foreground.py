@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def run_once(doors: Doors, app: GoQueue, kind: str, args: bytes) -> None:
     """Run one job and print its result as JSON; its error and exit code 1 if it fails."""
-    task = app.find(kind)
+    task = app.find(kind).alone
     job: NewJob[object] = task.job(**task.decode(args)).options(max_attempts=1, unique=None, delay_s=None)
     # How the job ended is told below.
     logs.configure(LogFormat.TEXT, source="run", level=logging.WARNING, outcomes=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from goqueue.model import limits
 from goqueue.model.errors import (
@@ -15,6 +15,7 @@ from goqueue.model.errors import (
     JobFailed,
     JobNotFound,
     ResultError,
+    ResultGone,
     ResultTimeout,
     Unavailable,
     UniqueConflict,
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
     from goqueue.settings import ClientSettings
 
 
+class AnyJob(Protocol):
+    """A handle, of whichever client."""
+
+    def is_of(self, client: object) -> bool:
+        """Tell whether it is a handle of this client."""
+        ...
+
+
 def check_wait(id: str, timeout_s: float | None, allow_in_handler: bool) -> None:
     """Refuse a wait that has no sense, or that would hold a slot for a job that may need it."""
     if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
@@ -50,6 +59,27 @@ def check_wait(id: str, timeout_s: float | None, allow_in_handler: bool) -> None
 def timed_out(id: str, timeout_s: float | None) -> ResultTimeout:
     """Say that a job was not final in time."""
     return ResultTimeout(f"job {id} was not final within {timeout_s:g} s; it goes on by itself")
+
+
+def result_of(ended: JobRecord | ResultGone, returns: object) -> object:
+    """Return the result of a job that was waited for, or raise what it ended with."""
+    if isinstance(ended, ResultGone):
+        raise ended
+    return result_from(ended, returns)
+
+
+def check_handles(client: object, jobs: Sequence[AnyJob]) -> None:
+    """Refuse what is no handle of this client. Raises `InvalidInput`, which names the position."""
+    for position, job in enumerate(jobs):
+        given: object = job  # whatever the caller's type checker thinks of it
+        if not (hasattr(given, "is_of") and job.is_of(client)):
+            what = "a job of another client: let that one wait for it" if hasattr(given, "is_of") else repr(given)
+            raise InvalidInput(f"must be a handle that this client has returned, is {what}", f"/jobs/{position}")
+
+
+def not_all(left: int, total: int, timeout_s: float | None) -> ResultTimeout:
+    """Say that some of many jobs were not final in time."""
+    return ResultTimeout(f"{left} of {total} jobs were not final within {timeout_s:g} s; they go on by themselves")
 
 
 def result_from(record: JobRecord, returns: object) -> object:

@@ -1,18 +1,22 @@
 """When to ask again for a job that is awaited: pure, with the time as an argument.
 
 Each job is asked for after 10 ms, 20 ms, 40 ms … up to every 500 ms (`ClientSettings`). Jobs that are due nearly at the
-same time are asked for in one statement.
+same time are asked for in one statement. Where tens of thousands are awaited, each is asked for less often, so that all
+together are a bounded load.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from goqueue.model.job import JobRef
     from goqueue.settings import ClientSettings
+
+ASKED_PER_S_MAX: Final = 20_000
+"""Jobs that one client asks for in a second, about: 20 statements of 1,000 ids."""
 
 
 @dataclass(slots=True)
@@ -58,10 +62,11 @@ class PollSchedule:
                 due.append(ref)
                 # Off the plan until the loop below, so that the loop cannot meet it twice.
                 self._turns[ref].at = -1.0
+        least_s = len(self._turns) / ASKED_PER_S_MAX
         for ref in due:
             turn = self._turns[ref]
             delay_s = min(turn.delay_s * 2, self._settings.wait_max_s)
-            self._put(ref, _Turn(now + delay_s, delay_s, turn.asked + 1))
+            self._put(ref, _Turn(now + max(delay_s, least_s), delay_s, turn.asked + 1))
         return due
 
     def is_old(self, ref: JobRef) -> bool:

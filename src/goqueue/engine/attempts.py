@@ -1,4 +1,5 @@
-"""How an attempt runs: an async function on the loop, a plain one in a thread, either of them in a process."""
+"""How an attempt runs: an async function on the loop, a plain one in a thread, either of them in a process, or as part
+of a batch."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Final
 
+from goqueue.engine.batches import BatchCall, Batches
 from goqueue.engine.executors import aio
 from goqueue.engine.executors.processes import ProcessExecutor
 from goqueue.engine.executors.threads import HandlerRaised, ThreadExecutor
@@ -38,7 +40,8 @@ LATE_S: Final = 0.005
 
 class Attempts:
     """The executors of one process. ``finish`` hears what a handler returned or raised, ``decide`` takes an outcome
-    that is judged already, ``interrupt`` is called when the time of an attempt is over.
+    that is judged already, ``interrupt`` is called when the time of an attempt is over, ``give_up`` when that has not
+    ended it. ``full`` tells whether all slots are taken.
 
     With ``threads`` of the caller's, plain functions run there, and nothing runs in another process: for tests."""
 
@@ -55,6 +58,8 @@ class Attempts:
         finish: Callable[[Running, object, BaseException | None], object],
         decide: Callable[[Running, Outcome], None],
         interrupt: Callable[[Running, Stop], None],
+        give_up: Callable[[Running], None],
+        full: Callable[[], bool],
     ) -> None:
         self.state: object = None
         self._port = port
@@ -64,6 +69,8 @@ class Attempts:
         self._finish = finish
         self._decide = decide
         self._interrupt = interrupt
+        self._give_up = give_up
+        self._grace_s = settings.cancel_grace_s
         self._loop = asyncio.get_running_loop()
         self._apart = threads is None
         self._threads = threads or ThreadExecutor(min(settings.threads, settings.concurrency))
@@ -73,6 +80,18 @@ class Attempts:
         self.pools = Pools(self._thread_pool, self._process_pool)
         self._context = contextvars.copy_context()
         self._context.run(in_handler.set, True)
+        self._batches = Batches(
+            loop=self._loop,
+            threads=self._threads,
+            pool=self._thread_pool,
+            inherited=self._context,
+            begin=self._begin,
+            finish=finish,
+            linger=self.linger,
+            full=full if self._apart else lambda: True,  # where jobs come one by one, there is nothing to wait for
+            context=lambda lease: Context(lease, port, self.state),
+            layers=layers,
+        )
 
     def start(self, run: Running) -> None:
         """Start its handler, or let it wait for a thread or process."""
@@ -81,13 +100,21 @@ class Attempts:
             work = self._run_in_process(run)
         elif task.is_async:
             work = self._async(run)
-        else:
+        elif task.batch is None:
             work = self._run_in_thread(run)
+        else:
+            self._batches.gather(run)
+            self._limit_wait(run)
+            return
         run.job = aio.start(self._loop, work, self._context.copy())
         lease = run.lease
-        limited = lease.start_in_s is not None or lease.deadline_in_s is not None
-        if limited and run.slot == NO_SLOT and not run.decided:
+        if lease.start_in_s is not None or lease.deadline_in_s is not None:
             self._limit_wait(run)
+
+    def surplus(self) -> list[Running]:
+        """Look, a few times a second, and return what should be given back: it waits for a thread or a process, and
+        will not start soon."""
+        return [one for run in self.pools.look() for one in self._batches.queued_with(run)]
 
     def reaches(self, task: AnyTask) -> bool:
         """Tell whether a process of its own would find this task."""
@@ -97,8 +124,14 @@ class Attempts:
         """Tell its handler to stop: ``run.stop`` says why."""
         if run.child is not None:
             run.child.halt(run.lease, run.stop.name)
+        elif isinstance(run.call, BatchCall):
+            self._batches.tell(run, run.call)
         elif run.job is not None and run.call is None:
             run.job.cancel()  # a thread cannot be interrupted: its handler looks at ctx.cancelled
+
+    def linger(self, run: Running) -> None:
+        """Give its handler, which was told to stop, a moment to end."""
+        run.timer = self._loop.call_later(self._grace_s, self._give_up, run)
 
     def kill(self, run: Running) -> bool:
         """Kill the process of its handler. False if it has none."""
@@ -109,12 +142,15 @@ class Attempts:
 
     def replace(self, run: Running) -> None:
         """Do without the thread of its handler, which hangs."""
-        if run.call is not None and self._threads.give_up(run.call):
+        if isinstance(run.call, BatchCall):
+            self._batches.replace(run.call)
+        elif run.call is not None and self._threads.give_up(run.call):
             run.gave_slot = True
             self._thread_pool.release()
 
     async def close(self) -> None:
         """End the executors. Idempotent."""
+        self._batches.close()
         self._threads.close()
         await self._processes.close()
 
@@ -162,8 +198,8 @@ class Attempts:
                 if not self._begin(run):
                     return
                 function = self._inside(run) if self._layers else self._plain(run)
-                run.call = self._threads.start(function, contextvars.copy_context())
-                returned = await run.call.future
+                run.call = call = self._threads.start(function, contextvars.copy_context())
+                returned = await call.future
             finally:
                 if not run.gave_slot:
                     self._thread_pool.release()
@@ -239,7 +275,9 @@ class Attempts:
         return True
 
     def _limit_wait(self, run: Running) -> None:
-        """See to it that what still waits for a thread or process when its time is over waits no longer."""
+        """See to it that what still waits for a thread, process or batch when its time is over waits no longer."""
+        if run.slot != NO_SLOT or run.decided:
+            return
         bounds = [left_s for left_s in (run.lease.start_in_s, run.lease.deadline_in_s) if left_s is not None]
         if bounds:
             left_s = max(0.0, run.claimed_at + min(bounds) - time.monotonic())

@@ -104,6 +104,8 @@ class Runner:
             finish=self._finish,
             decide=self._decide_run,
             interrupt=self._interrupt,
+            give_up=self._give_up,
+            full=lambda: self.slots_taken >= settings.concurrency,
         )
         self._pools = self._attempts.pools
         self._suspects = Suspects(settings, app.runs, self._attempts.reaches)
@@ -124,10 +126,10 @@ class Runner:
         else:
             at = time.monotonic() if claimed_at is None else claimed_at
             for lease in leases:
-                if lease.crashes and self._suspects.takes(lease):
-                    self._set_apart(lease, at)
-                else:
+                if not (lease.crashes and self._suspects.takes(lease)):
                     self._waiting.append((lease, at))
+                elif (put_off := self._suspects.add(lease, at)) is not None:
+                    self._decide(lease, put_off)
         self._take_turn_soon()
 
     def refuse(self, leases: Iterable[Lease]) -> None:
@@ -222,11 +224,6 @@ class Runner:
             self._suspects.running += 1
         self._attempts.start(run)
 
-    def _set_apart(self, lease: Lease, claimed_at: float) -> None:
-        put_off = self._suspects.add(lease, claimed_at)
-        if put_off is not None:
-            self._decide(lease, put_off)
-
     def _fill_apart(self) -> int:
         """Start jobs that have crashed before, each in a process of its own, whatever kind of handler it has."""
         started = 0
@@ -242,13 +239,13 @@ class Runner:
             return
         run.stop = stop
         if run.slot == NO_SLOT and run.job is not None:
-            # It waits for a thread or a process: its handler has not started, and will not.
+            # It waits for a thread, a process or a batch: its handler has not started, and will not.
             self._finish(run, None, asyncio.CancelledError())
             run.job.cancel()
             return
         if run.timer is not None:
             run.timer.cancel()
-        run.timer = self._loop.call_later(self._settings.cancel_grace_s, self._give_up, run)
+        self._attempts.linger(run)
         self._attempts.tell(run)
 
     def _give_up(self, run: Running | None) -> None:
@@ -328,7 +325,7 @@ class Runner:
 
     def hand_back_queued(self) -> int:
         """Give back what waits for a thread or a process and will not get one soon, and tell how many."""
-        handed_back = self._interrupt_all(self._pools.look())
+        handed_back = self._interrupt_all(self._attempts.surplus())
         self._wake()  # perhaps more may be claimed by now
         return handed_back
 

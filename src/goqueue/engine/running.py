@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -12,8 +13,7 @@ from goqueue.model import limits
 from goqueue.model.outcome import NewLog, Note
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from goqueue.engine.batches import BatchCall
     from goqueue.engine.executors.process import HandlerProcess
     from goqueue.engine.executors.threads import ThreadCall
     from goqueue.model.job import LogLevel
@@ -68,8 +68,9 @@ class Running:
         self.logged = 0
         """How many lines that were."""
         self.timer: asyncio.TimerHandle | None = None
-        self.job: asyncio.Task[None] | None = None
-        self.call: ThreadCall | None = None
+        self.job: asyncio.Future[None] | None = None
+        """Done when nothing works on it any more; a task, unless it is one of a batch."""
+        self.call: ThreadCall | BatchCall | None = None
         self.child: HandlerProcess | None = None
 
     def log(self, level: LogLevel, message: str) -> None:
@@ -105,11 +106,12 @@ class Running:
 
     def stack(self) -> str:
         """Return where its handler is now; "" if that cannot be seen."""
-        return self.call.stack() if self.call is not None else _stack(self.job)
+        return self.call.stack() if self.call is not None else stack_of(self.job)
 
 
-def _stack(job: asyncio.Task[None] | None) -> str:
-    if job is None:
+def stack_of(job: asyncio.Future[None] | None) -> str:
+    """Return where the coroutine of a task is now; "" if that cannot be seen."""
+    if not isinstance(job, asyncio.Task):
         return ""
     frames: list[str] = []
     awaited: object = job.get_coro()

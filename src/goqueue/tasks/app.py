@@ -9,6 +9,7 @@ from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
 from goqueue.model.job import DEFAULT_QUEUE
 from goqueue.tasks import onion
+from goqueue.tasks.batch import BatchOptions, CallableBatchTask
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
 from goqueue.tasks.task import CallableTask, RunIn, Task, TaskOptions
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from goqueue.model.job import Json, Unique
+    from goqueue.tasks.batch import BatchContext
     from goqueue.tasks.context import Context
     from goqueue.tasks.middleware import Middleware
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
 
 Lifespan: TypeAlias = "Callable[[], AbstractAsyncContextManager[object]]"
 AnyTask: TypeAlias = "Task[..., object]"
@@ -45,6 +48,27 @@ class TaskDecorator(Protocol):
     ) -> CallableTask[P, R, P, Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> CallableTask[P, R, P, R]: ...
+
+
+class BatchDecorator(Protocol):
+    """What ``@app.batch_task(...)`` returns. An item of the result may be an exception: that job alone has failed."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[BatchContext[S], list[T]], Coroutine[Any, Any, Sequence[R | Exception]]], /
+    ) -> CallableBatchTask[T, R, [BatchContext[S], list[T]], Coroutine[Any, Any, Sequence[R | Exception]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[BatchContext[S], list[T]], Sequence[R | Exception]], /
+    ) -> CallableBatchTask[T, R, [BatchContext[S], list[T]], Sequence[R | Exception]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[T]], Coroutine[Any, Any, Sequence[R | Exception]]], /
+    ) -> CallableBatchTask[T, R, [list[T]], Coroutine[Any, Any, Sequence[R | Exception]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[T]], Sequence[R | Exception]], /
+    ) -> CallableBatchTask[T, R, [list[T]], Sequence[R | Exception]]: ...
 
 
 class GoQueue:
@@ -173,6 +197,54 @@ class GoQueue:
             return task
 
         return define if function is None else define(function)
+
+    def batch_task(
+        self,
+        *,
+        max_size: int = 100,
+        max_wait_s: float = 0.05,
+        item: str = "item",
+        kind: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = limits.PRIORITY_DEFAULT,
+        max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT,
+        max_crashes: int = limits.MAX_CRASHES_DEFAULT,
+        timeout_s: float | None = None,
+        schedule_to_start_s: float | None = None,
+        deadline_s: float | None = None,
+        retry: RetryPolicy | None = None,
+        unique: Unique | bool | str | None = None,
+        tags: Sequence[str] = (),
+        meta: Mapping[str, str] | None = None,
+    ) -> BatchDecorator:
+        """Make a function of a list of items a task: one call for up to ``max_size`` jobs, with a result for each.
+
+        ``task.job(item)`` is a job for one item, with the arguments ``{"item": …}``, or another name for it. A worker
+        gathers them, for at most ``max_wait_s`` seconds from the first. ``timeout_s`` counts from the start of the
+        call. The other options are those of `task`; batches do not run in child processes.
+        """
+        options = TaskOptions(
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+            timeout_s=timeout_s,
+            schedule_to_start_s=schedule_to_start_s,
+            deadline_s=deadline_s,
+            retry=self.retry if retry is None else retry,
+            unique=unique,
+            tags=tuple(tags),
+            meta=dict(meta or {}),
+        )
+        batch = BatchOptions(max_size=max_size, max_wait_s=max_wait_s, item=item)
+
+        def define(function: Callable[..., Any]) -> Any:  # the overloads of `BatchDecorator` say it precisely
+            named = kind if kind is not None else getattr(function, "__name__", "")
+            task: CallableBatchTask[Any, Any, ..., Any] = CallableBatchTask(function, named, options, batch)
+            self._add(task)
+            return task
+
+        return define
 
     def include(self, other: GoQueue) -> None:
         """Add the tasks that ``other`` has now, as they are, or none. Raises `DuplicateTask` if a kind is taken.

@@ -50,34 +50,37 @@ def around_enqueue(layers: Layers) -> Layers:
 
 # -- around a run ---------------------------------------------------------------------------------
 
+Opened: TypeAlias = "list[_Open[None]]"
+"""The layers of a run that were entered, outermost first."""
+
 
 def call(layers: Layers, ctx: Context[Any], function: Callable[[], object]) -> object:
     """Call ``function`` inside the layers; return or raise what comes out of them."""
-    opened: list[_Open[None]] = []
+    opened: Opened = []
     returned: object = None
-    raised = _enter(layers, ctx, opened)
+    raised = enter(layers, ctx, opened)
     if raised is None:
         try:
             returned = function()
         except BaseException as error:
             raised = error
-    return _leave(opened, returned, raised)
+    return leave(opened, returned, raised)
 
 
 async def call_async(layers: Layers, ctx: Context[Any], function: Callable[[], Awaitable[object]]) -> object:
     """Await what ``function`` makes inside the layers; return or raise what comes out of them."""
-    opened: list[_Open[None]] = []
+    opened: Opened = []
     returned: object = None
-    raised = _enter(layers, ctx, opened)
+    raised = enter(layers, ctx, opened)
     if raised is None:
         try:
             returned = await function()
         except BaseException as error:
             raised = error
-    return _leave(opened, returned, raised)
+    return leave(opened, returned, raised)
 
 
-def _enter(layers: Layers, ctx: Context[Any], opened: list[_Open[None]]) -> BaseException | None:
+def enter(layers: Layers, ctx: Context[Any], opened: Opened) -> BaseException | None:
     """Run each layer up to its yield, from outside. What one raises there, those around it see at their yields."""
     for layer in layers:
         one: _Open[None] = _Open(layer, "run")
@@ -89,7 +92,8 @@ def _enter(layers: Layers, ctx: Context[Any], opened: list[_Open[None]]) -> Base
     return None
 
 
-def _leave(opened: Sequence[_Open[None]], returned: object, raised: BaseException | None) -> object:
+def leave(opened: Opened, returned: object, raised: BaseException | None) -> object:
+    """Run each layer to its end, from inside; return or raise what comes out of them."""
     for one in reversed(opened):
         if raised is None:
             raised = one.give(returned)

@@ -33,7 +33,7 @@ class Signature:
 
     def __init__(self, function: Callable[..., object], kind: str) -> None:
         self._kind = kind
-        hints = _hints(function, kind)
+        hints = hints_of(function, kind)
         parameters = list(inspect.signature(function).parameters.values())
         self.wants_context = bool(parameters) and _is_context(hints.get(parameters[0].name))
         if self.wants_context:
@@ -154,7 +154,8 @@ class Signature:
             raise DefinitionError(f"task {self._kind!r}: {what} has a type that JSON cannot be decoded to: {e}") from e
 
 
-def _hints(function: Callable[..., object], kind: str) -> dict[str, object]:
+def hints_of(function: Callable[..., object], kind: str) -> dict[str, object]:
+    """Return a function's annotations, resolved. Raises `DefinitionError`."""
     try:
         return get_type_hints(function, include_extras=True)
     except NameError as e:

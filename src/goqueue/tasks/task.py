@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from goqueue.model.job import Json
+    from goqueue.tasks.batch import BatchOptions
     from goqueue.tasks.context import Context
     from goqueue.tasks.versions import Upcaster
 
@@ -60,12 +61,17 @@ class Task(Generic[P, R]):
     Made by ``@app.task``. Calling what the decorator returns runs the function, here and now.
     """
 
+    batch: BatchOptions | None = None
+    """Not None: one call is for many jobs; see `goqueue.tasks.batch`."""
+
     def __init__(self, function: Callable[..., object], kind: str, options: TaskOptions) -> None:
         _check_function(function, kind)
+        batch = self.batch
         functools.update_wrapper(self, function)  # type: ignore[arg-type]  # mypy wants self callable: the subclass is
         if options.run_in not in ("auto", "process"):
             raise DefinitionError(f"task {kind!r}: run_in must be 'auto' or 'process', is {options.run_in!r}")
         check_version(options.version, kind)
+        self.batch = batch  # whatever attributes the function has
         self.function = function
         self.kind = kind
         self.is_async = inspect.iscoroutinefunction(function)
@@ -79,14 +85,19 @@ class Task(Generic[P, R]):
         self._signature: Signature | None = None
         # A name that is not found is perhaps defined further down in the module: `signature` asks again.
         with contextlib.suppress(UnresolvedAnnotation):
-            self._signature = Signature(function, kind)
+            self._signature = self._make_signature()
 
     @property
     def signature(self) -> Signature:
         """Its parameters as a codec. Raises `DefinitionError` for annotations that cannot be resolved."""
         if self._signature is None:
-            self._signature = Signature(self.function, self.kind)
+            self._signature = self._make_signature()
         return self._signature
+
+    @property
+    def alone(self) -> Task[..., object]:
+        """The task as it runs for one job by itself, with a `Context`: this one, unless it is for batches."""
+        return self
 
     @property
     def wants_context(self) -> bool:
@@ -161,6 +172,9 @@ class Task(Generic[P, R]):
     def decode_result(self, raw: bytes | None) -> object:
         """Decode a stored result to the annotated type. Raises `msgspec.MsgspecError`."""
         return None if raw is None else encoding.decode_as(raw, self.returns)
+
+    def _make_signature(self) -> Signature:
+        return Signature(self.function, self.kind)
 
     def __repr__(self) -> str:
         return f"<Task {self.kind}>"

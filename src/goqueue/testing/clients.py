@@ -82,6 +82,7 @@ class SandboxClient(wiring.Client):
 
     def __init__(self, app: GoQueue, memory: Memory) -> None:
         self._after: Callable[[], None] | None = None
+        self._memory = memory
 
         def connect() -> _Store:
             return _Store(memory, self._stored)
@@ -103,6 +104,10 @@ class SandboxClient(wiring.Client):
         _require_final(record)
         return super().result_of(ref, returns, timeout_s, allow_in_handler)
 
+    def _check_waits(self, jobs: list[Job[Any]], timeout_s: float | None, allow_in_handler: bool) -> None:
+        super()._check_waits(jobs, timeout_s, allow_in_handler)
+        _require_all_final(self._memory, jobs)
+
     def outcome_of(self, job: Job[R], ran: Sequence[Ran]) -> R:
         """Return what a job has returned, through JSON; raise what its handler has raised."""
         _raise_error(ran)
@@ -118,6 +123,7 @@ class SandboxAsyncClient(wiring.AsyncClient):
 
     def __init__(self, app: GoQueue, memory: Memory) -> None:
         self._after: Callable[[], Awaitable[None]] | None = None
+        self._memory = memory
 
         def connect() -> _AsyncStore:
             return _AsyncStore(memory, self._stored)
@@ -139,6 +145,10 @@ class SandboxAsyncClient(wiring.AsyncClient):
         _require_final(record)
         return await super().result_of(ref, returns, timeout_s, allow_in_handler)
 
+    def _check_waits(self, jobs: list[AsyncJob[Any]], timeout_s: float | None, allow_in_handler: bool) -> None:
+        super()._check_waits(jobs, timeout_s, allow_in_handler)
+        _require_all_final(self._memory, jobs)
+
     async def outcome_of(self, job: AsyncJob[R], ran: Sequence[Ran]) -> R:
         """Return what a job has returned, through JSON; raise what its handler has raised."""
         _raise_error(ran)
@@ -147,6 +157,14 @@ class SandboxAsyncClient(wiring.AsyncClient):
     async def _stored(self) -> None:
         if self._after is not None:
             await self._after()
+
+
+def _require_all_final(memory: Memory, jobs: Sequence[Job[Any] | AsyncJob[Any]]) -> None:
+    store = SyncMemoryStore(memory)
+    for job in jobs:
+        (record,) = store.get(job.ref.tenant, [job.id])
+        if record is not None:
+            _require_final(record)
 
 
 def _require_final(record: JobRecord) -> None:

@@ -10,7 +10,7 @@ from goqueue.cli.options import AppArgument, Output, OutputOption, UrlOption, do
 
 if TYPE_CHECKING:
     from goqueue.cli.doors import Doors
-    from goqueue.tasks.app import GoQueue
+    from goqueue.tasks.app import AnyTask, GoQueue
 
 PANEL = "Application"
 
@@ -56,13 +56,19 @@ def check(
         (
             kind,
             task.queue,
-            "process" if task.run_in == "process" else "loop" if task.is_async else "thread",
+            _where(task),
             f"{task.function.__module__}.{task.function.__qualname__}",
         )
         for kind, task in sorted(loaded.tasks.items())
     ]
     show_rows(output, columns, rows, empty="no tasks")
     asyncio.run(_check_schema(doors_of(context), url))
+
+
+def _where(task: AnyTask) -> str:
+    if task.batch is not None:
+        return "batches"
+    return "process" if task.run_in == "process" else "loop" if task.is_async else "thread"
 
 
 async def _check_schema(doors: Doors, url: str | None) -> None:

@@ -5,28 +5,26 @@ It knows no store by name: it is made with a function that makes one. `goqueue.w
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from goqueue.client import many, results
+from goqueue.client._async.bulk import AsyncBulk
 from goqueue.client._async.changes import AsyncChanges
 from goqueue.client._async.job import AsyncJob
-from goqueue.client._async.primitives import Gatherer, Lock, Sending, sleep
+from goqueue.client._async.primitives import Gatherer, Lock, sleep
 from goqueue.client._async.waiter import Waiter
-from goqueue.client.batch import PIECE, Batch
+from goqueue.client._async.waits import AsyncWaits
+from goqueue.client.batch import Batch
 from goqueue.model import limits
 from goqueue.model.errors import (
     ClientClosed,
     Conflict,
     DefinitionError,
-    GoQueueError,
     IdConflict,
     InvalidInput,
     NotSent,
-    PartlyEnqueued,
     StoreUnavailable,
 )
 from goqueue.model.job import DEFAULT_TENANT, NewJob
@@ -37,7 +35,7 @@ from goqueue.tasks.onion import around_enqueue
 from goqueue.tasks.prepare import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -63,7 +61,7 @@ class AsyncJobPage(msgspec.Struct, frozen=True):
     next_page_token: str
 
 
-class AsyncClient(AsyncChanges):
+class AsyncClient(AsyncBulk, AsyncChanges, AsyncWaits):
     """A client of one store. Opens it at its first use; after `close` every call raises `ClientClosed`.
 
     ``app`` is only asked for the result types of jobs that are looked up by id; enqueueing needs none.
@@ -115,51 +113,6 @@ class AsyncClient(AsyncChanges):
         if isinstance(handle, Conflict):
             raise handle
         return handle
-
-    async def enqueue_many(self, jobs: Iterable[NewJob[R]], *, conn: object = None) -> list[AsyncJob[R]]:
-        """Store any number of jobs, 1,000 in a statement, and return their handles in order.
-
-        Each 1,000 is stored whole or not at all, after those before it; the next are taken from ``jobs`` meanwhile.
-        Raises like `enqueue`; for jobs that meet a conflict `PartlyEnqueued`, after all others are stored.
-        """
-        source = iter(jobs)
-        stored: list[AsyncJob[R] | Conflict] = []
-        batch = await self._prepared(source)
-        try:
-            while batch.ready:
-                # A full one is on its way while the next is prepared; the caller's own connection is used by one alone.
-                beside = conn is None and len(batch.ready) == limits.BATCH_MAX
-                sending = Sending(partial(self._enqueue_batch, batch, conn), beside=beside)
-                sent = batch
-                try:
-                    async with sending:
-                        batch = await self._prepared(source)
-                except BaseException as e:
-                    if not sending.result:
-                        sent.fail(e)
-                    raise
-                finally:
-                    stored += sent.end(sending.result)
-        except GoQueueError as e:
-            if stored:
-                e.add_note(f"The first {len(stored)} jobs of this enqueue_many are stored.")
-            raise
-        finally:
-            batch.close()
-        conflicts = {i: handle for i, handle in enumerate(stored) if isinstance(handle, Conflict)}
-        if conflicts:
-            ids = [None if isinstance(handle, Conflict) else handle.id for handle in stored]
-            raise PartlyEnqueued(results.first_conflict(conflicts), ids, conflicts)
-        return cast("list[AsyncJob[R]]", stored)
-
-    async def _prepared(self, source: Iterator[NewJob[R]]) -> Batch[R]:
-        """Take the next jobs, at most as many as one statement takes, and prepare them."""
-        batch: Batch[R] = Batch(self._layers, self._tenant)
-        while piece := list(islice(source, min(PIECE, limits.BATCH_MAX - len(batch.given)))):
-            batch.add(piece)
-            if len(piece) == PIECE:
-                await sleep(0)
-        return batch
 
     async def _enqueue_batch(self, batch: Batch[R], conn: object) -> list[AsyncJob[R] | Conflict]:
         self._refuse_closed()

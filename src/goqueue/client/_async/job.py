@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
+from goqueue.client import results
 from goqueue.model.state import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from goqueue.client._async.waiter import Ended
     from goqueue.model.job import JobRecord, JobRef
     from goqueue.model.query import ChangeStatus
 
@@ -43,7 +45,7 @@ class JobsOf(Protocol):
 class AsyncJob(Generic[R]):
     """A job that a client has stored or found. ``R`` is the type of its result. Made by clients only."""
 
-    __slots__ = ("_client", "_returns", "created_at", "deduplicated", "known", "ref", "run_at")
+    __slots__ = ("_client", "_ended", "_returns", "created_at", "deduplicated", "known", "ref", "run_at")
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class AsyncJob(Generic[R]):
     ) -> None:
         self._client = client
         self._returns = returns
+        self._ended: Ended | None = None
         self.ref = ref
         self.deduplicated = deduplicated
         """Whether the enqueue stored nothing because this job holds the unique key already."""
@@ -87,10 +90,23 @@ class AsyncJob(Generic[R]):
 
         Raises `JobFailed` (with the errors of its attempts), `JobCancelled`, `ResultTimeout`, `ResultGone`, and
         `WouldDeadlock` inside a handler: all slots may be taken by handlers that wait. ``allow_in_handler=True`` says
-        that the other job cannot be in need of this one's slot.
+        that the other job cannot be in need of this one's slot. A handle that ``as_completed`` has yielded knows the
+        answer.
         """
+        if self._ended is not None:
+            return cast("R", results.result_of(self._ended, self._returns))
         value = await self._client.result_of(self.ref, self._returns, timeout_s, allow_in_handler)
         return cast("R", value)  # it was decoded to the type that R stands for
+
+    def note_end(self, ended: Ended) -> None:
+        """Note how the job has ended. For the client, when it has waited for many."""
+        self._ended = ended
+        if not isinstance(ended, Exception):
+            self.known = ended
+
+    def is_of(self, client: object) -> bool:
+        """Tell whether it is a handle of this client."""
+        return self._client is client
 
     async def cancel(self, *, reason: str = "") -> ChangeStatus:
         """Cancel the job; see the client's ``cancel``."""
@@ -98,6 +114,7 @@ class AsyncJob(Generic[R]):
 
     async def retry(self, args: Mapping[str, object] | None = None) -> ChangeStatus:
         """Run the job again, with ``args`` instead of its own arguments if given; see the client's ``retry``."""
+        self._ended = None
         return await self._client.retry(self.id, args)
 
     async def delete(self) -> None:

@@ -1,4 +1,4 @@
-"""What really differs between the clients: signals, locks, sleeping, gathering, sending ahead.
+"""What really differs between the clients: signals, locks, sleeping, gathering, taking, sending ahead.
 
 Its twin in ``_sync`` is written by hand too.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Lock, sleep
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import AsyncIterable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from goqueue.store.gather import Gatherer
 
@@ -15,9 +17,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Self
 
-__all__ = ["Gatherer", "Lock", "Sending", "Signal", "sleep"]
+__all__ = ["Gatherer", "Items", "Lock", "Sending", "Signal", "Source", "sleep"]
 
 T = TypeVar("T")
+
+Items: TypeAlias = Iterable[T] | AsyncIterable[T]
+"""What many things are taken from, one after the other."""
+
+
+class Source(Generic[T]):
+    """Takes from an iterable of either kind."""
+
+    def __init__(self, items: Items[T]) -> None:
+        self._later = aiter(items) if isinstance(items, AsyncIterable) else None
+        self._now = iter(()) if isinstance(items, AsyncIterable) else iter(items)
+
+    async def take(self, count: int) -> list[T]:
+        """Return the next ones, at most ``count``; fewer only at the end."""
+        if self._later is None:
+            return list(islice(self._now, count))
+        taken: list[T] = []
+        while len(taken) < count:
+            try:
+                taken.append(await anext(self._later))
+            except StopAsyncIteration:
+                break
+        return taken
 
 
 class Sending(Generic[T]):

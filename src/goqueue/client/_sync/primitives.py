@@ -1,4 +1,4 @@
-"""What really differs between the clients: signals, locks, sleeping, gathering, sending ahead.
+"""What really differs between the clients: signals, locks, sleeping, gathering, taking, sending ahead.
 
 Its twin in ``_async`` is written by hand too.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
+from itertools import islice
 from threading import Lock
 from time import sleep
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +22,23 @@ if TYPE_CHECKING:
     from goqueue.model.query import Enqueued
     from goqueue.store.jobs_sync import JobStore
 
-__all__ = ["Gatherer", "Lock", "Sending", "Signal", "sleep"]
+__all__ = ["Gatherer", "Items", "Lock", "Sending", "Signal", "Source", "sleep"]
 
 T = TypeVar("T")
+
+Items: TypeAlias = Iterable[T]
+"""What many things are taken from, one after the other."""
+
+
+class Source(Generic[T]):
+    """Takes from an iterable."""
+
+    def __init__(self, items: Items[T]) -> None:
+        self._items = iter(items)
+
+    def take(self, count: int) -> list[T]:
+        """Return the next ones, at most ``count``; fewer only at the end."""
+        return list(islice(self._items, count))
 
 
 class Sending(Generic[T]):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from goqueue.client._sync.primitives import Signal
 from goqueue.client.waiting import PollSchedule
@@ -17,9 +18,15 @@ from goqueue.model import limits
 from goqueue.model.errors import ResultGone, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from goqueue.model.job import JobRecord, JobRef
     from goqueue.settings import ClientSettings
     from goqueue.store.jobs_sync import JobStore
+
+
+Ended: TypeAlias = "JobRecord | ResultGone"
+"""How a job has ended: with a final record, or by not being there."""
 
 
 class OpenStore(Protocol):
@@ -30,19 +37,18 @@ class OpenStore(Protocol):
         ...
 
 
-class _Waiting:
-    """One who waits. ``signal`` says: look at your fields."""
+class Party:
+    """One who waits, for one job or for many. ``signal`` says: look at your fields."""
 
-    def __init__(self, ref: JobRef) -> None:
-        self.ref = ref
-        self.signal = Signal()
-        self.record: JobRecord | None = None
+    def __init__(self, refs: Iterable[JobRef]) -> None:
+        self.pending = dict.fromkeys(refs)
+        """Those that it still waits for, in order."""
+        self.answers: deque[tuple[JobRef, Ended]] = deque()
+        """What has come and was not taken yet."""
         self.error: BaseException | None = None
+        """Why it waits in vain."""
+        self.signal = Signal()
         self.leads = False
-
-    @property
-    def answered(self) -> bool:
-        return self.record is not None or self.error is not None
 
 
 class Waiter:
@@ -52,7 +58,9 @@ class Waiter:
         self._store = store
         self._settings = settings
         self._lock = threading.Lock()  # held for moments only, never across an await
-        self._waiting: dict[JobRef, list[_Waiting]] = {}
+        self._waiting: dict[JobRef, list[Party]] = {}
+        self._present: dict[Party, None] = {}
+        """Those who are in a call now, and so can lead; who looks at an answer meanwhile cannot."""
         self._schedule = PollSchedule(settings)
         self._led = False
         self._nudge = Signal()
@@ -63,66 +71,111 @@ class Waiter:
 
         Raises `ResultGone` for a job that does not exist, and what the store raises.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        mine = self._join(ref)
+        party = self.join((ref,))
         try:
-            while not mine.answered:
-                left_s = None if deadline is None else deadline - time.monotonic()
-                if left_s is not None and left_s <= 0:
-                    return None
-                if mine.leads:
-                    self._lead(left_s)
-                else:
-                    mine.signal.wait(left_s)
-            if mine.error is not None:
-                raise mine.error
-            return mine.record
+            ended = self.next(party, None if timeout_s is None else time.monotonic() + timeout_s)
         finally:
-            self._leave(mine)
+            self.leave(party)
+        if ended is None:
+            return None
+        if isinstance(ended[1], ResultGone):
+            raise ended[1]
+        return ended[1]
+
+    def join(self, refs: Iterable[JobRef]) -> Party:
+        """Begin to wait for these jobs: `next` gives one after the other. `leave` has to be called in the end."""
+        party = Party(refs)
+        with self._lock:
+            now = time.monotonic()
+            for ref in party.pending:
+                self._waiting.setdefault(ref, []).append(party)
+                self._schedule.add(ref, now)
+        self._nudge.set()  # the leader may sleep for longer than this one should
+        return party
+
+    def next(self, party: Party, deadline: float | None) -> tuple[JobRef, Ended] | None:
+        """Return the next of its jobs that is final, and how it ended; None if there is none by ``deadline``.
+
+        Raises what the store raises, and `ClientClosed`.
+        """
+        if not party.answers and party.error is None:
+            self._enter(party)
+            try:
+                self._await_answer(party, deadline)
+            finally:
+                self._exit(party)
+        if party.answers:
+            return party.answers.popleft()
+        if party.error is not None:
+            raise party.error
+        return None
+
+    def leave(self, party: Party) -> None:
+        """Wait no longer."""
+        with self._lock:
+            for ref in party.pending:
+                others = self._waiting.get(ref, [])
+                if party in others:
+                    others.remove(party)
+                    if not others:
+                        del self._waiting[ref]
+                        self._schedule.remove(ref)
+            party.pending.clear()
 
     def fail(self, error: BaseException) -> None:
         """Give everybody who waits this error."""
         with self._lock:
-            for ref in list(self._waiting):
-                self._answer(ref, None, error)
+            for party in {party for waiting in self._waiting.values() for party in waiting}:
+                party.error = error
+                party.pending.clear()
+                party.signal.set()
+            for ref in self._waiting:
+                self._schedule.remove(ref)
+            self._waiting.clear()
         self._nudge.set()
 
     # -- who waits ----------------------------------------------------------------------------------
 
-    def _join(self, ref: JobRef) -> _Waiting:
-        mine = _Waiting(ref)
-        with self._lock:
-            self._waiting.setdefault(ref, []).append(mine)
-            self._schedule.add(ref, time.monotonic())
-            mine.leads = not self._led
-            self._led = True
-        self._nudge.set()  # the leader may sleep for longer than this one should
-        return mine
+    def _await_answer(self, party: Party, deadline: float | None) -> None:
+        while True:
+            party.signal.clear()
+            if party.answers or party.error is not None:
+                return
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return
+            if party.leads:
+                self._lead(left_s)
+            else:
+                party.signal.wait(left_s)
 
-    def _leave(self, mine: _Waiting) -> None:
+    def _enter(self, party: Party) -> None:
         with self._lock:
-            others = self._waiting.get(mine.ref, [])
-            if mine in others:
-                others.remove(mine)
-                if not others:
-                    del self._waiting[mine.ref]
-                    self._schedule.remove(mine.ref)
-            if mine.leads:
+            self._present[party] = None
+            if not self._led:
+                self._led = party.leads = True
+
+    def _exit(self, party: Party) -> None:
+        with self._lock:
+            del self._present[party]
+            if party.leads:
+                party.leads = False
                 self._hand_over()
 
     def _hand_over(self) -> None:
-        for waiting in self._waiting.values():
-            waiting[0].leads = True
-            waiting[0].signal.set()
+        for party in self._present:
+            party.leads = True
+            party.signal.set()
             return
         self._led = False
         self._failing_since = None
 
-    def _answer(self, ref: JobRef, record: JobRecord | None, error: BaseException | None) -> None:
+    def _answer(self, ref: JobRef, ended: Ended) -> None:
         self._schedule.remove(ref)
-        for waiting in self._waiting.pop(ref, []):
-            waiting.record, waiting.error = record, error
-            waiting.signal.set()
+        for party in self._waiting.pop(ref, []):
+            party.answers.append((ref, ended))
+            party.pending.pop(ref, None)
+            party.signal.set()
 
     # -- the leader ---------------------------------------------------------------------------------
 
@@ -153,16 +206,18 @@ class Waiter:
         with self._lock:
             for ref, record in zip(due, records, strict=True):
                 if record is not None:
-                    self._answer(ref, record, None)
+                    self._answer(ref, record)
         for tenant in {ref.tenant for ref in doubtful}:
             ids = [ref.id for ref in doubtful if ref.tenant == tenant]
             self._refuse_gone(tenant, ids, store.get(tenant, ids))
 
     def _refuse_gone(self, tenant: str, ids: list[str], found: list[JobRecord | None]) -> None:
         gone = {job_id for job_id, record in zip(ids, found, strict=True) if record is None}
+        if not gone:
+            return
         with self._lock:
             for ref in [ref for ref in self._waiting if ref.tenant == tenant and ref.id in gone]:
-                self._answer(ref, None, _gone(ref))
+                self._answer(ref, _gone(ref))
 
     def _unavailable(self, error: StoreUnavailable) -> None:
         """Bear with a store that is away for a while: the job runs on without us."""

@@ -260,7 +260,7 @@ class _Worker:
         returned: object = None
         raised = self._broken
         try:
-            task = self._home.task(job)  # also when the application does not start: its policy says what now
+            task = self._home.task(job).alone  # also when the application does not start: its policy says what now
             if raised is None:
                 returned = contextvars.copy_context().run(self._call, task, lease)
         except BaseException as error:

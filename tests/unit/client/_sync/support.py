@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,3 +14,8 @@ def together(*calls: Callable[[], T]) -> list[T | BaseException]:
     with ThreadPoolExecutor(max_workers=len(calls)) as pool:
         running = [pool.submit(call) for call in calls]
         return [future.exception(timeout=30) or future.result() for future in running]
+
+
+def listed(items: Iterator[T]) -> list[T]:
+    """Return all that an iterator yields."""
+    return list(items)
