@@ -8,34 +8,36 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from goqueue.model.errors import LeaseLost
-from goqueue.model.job import JobRef
+from goqueue.model.job import JobRef, NewJob
 from goqueue.model.query import Enqueued, EnqueueStatus
 from goqueue.store.postgres.sql import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goqueue.model.job import NewJob, Unique
+    from goqueue.model.job import Unique
     from goqueue.store.postgres.statement import Rows
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PLAIN: Final = (
-    "id",
-    "kind",
-    "tenant",
-    "queue",
-    "group_key",
-    "priority",
-    "run_at",
-    "delay_s",
-    "max_attempts",
-    "max_crashes",
-    "timeout_s",
-    "schedule_to_start_s",
-    "deadline_s",
-    "retry",
-    "tags",
-    "meta",
+_DEFAULT: Final = NewJob[object](kind="")
+_OPTIONAL: Final = tuple(
+    (name, getattr(_DEFAULT, name))
+    for name in (
+        "tenant",
+        "queue",
+        "group_key",
+        "priority",
+        "run_at",
+        "delay_s",
+        "max_attempts",
+        "max_crashes",
+        "timeout_s",
+        "schedule_to_start_s",
+        "deadline_s",
+        "retry",
+        "tags",
+        "meta",
+    )
 )
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -82,7 +84,10 @@ def check_completed(job_id: str, rows: Rows) -> None:
 
 
 def _job(job: NewJob[Any]) -> dict[str, object]:
-    fields: dict[str, object] = {name: getattr(job, name) for name in _PLAIN}
+    # What is left out has the same default there; the function looks at each field that is not.
+    fields = {name: value for name, default in _OPTIONAL if (value := getattr(job, name)) != default}
+    fields["id"] = job.id
+    fields["kind"] = job.kind
     fields["args"] = msgspec.Raw(job.args)
     if job.unique is not None:
         fields["unique"] = _unique(job.unique)

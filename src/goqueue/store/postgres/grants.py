@@ -82,7 +82,9 @@ async def grant(url: str, settings: StoreSettings, role: str, access: str, *, dr
             raise SchemaMissing("the database has no GoQueue schema to grant rights on: run `goqueue db migrate`")
         cursor = await connection.execute(query("schema_functions"))
         functions = [name for (name,) in await cursor.fetchall()]
-        composed = _statements(sql.Identifier(role), access, sql.Identifier(database), tables, functions)
+        cursor = await connection.execute(query("schema_types"))
+        types = [name for (name,) in await cursor.fetchall()]
+        composed = _statements(sql.Identifier(role), access, sql.Identifier(database), tables, functions, types)
         statements = [statement.as_string(connection) for statement in composed]
         if not dry_run:
             async with connection.transaction():
@@ -96,7 +98,12 @@ async def grant(url: str, settings: StoreSettings, role: str, access: str, *, dr
 
 
 def _statements(
-    role: sql.Identifier, access: str, database: sql.Identifier, tables: list[str], functions: list[LiteralString]
+    role: sql.Identifier,
+    access: str,
+    database: sql.Identifier,
+    tables: list[str],
+    functions: list[LiteralString],
+    types: list[str],
 ) -> list[sql.Composed]:
     connect = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role)
     if access == OWNER:
@@ -108,6 +115,7 @@ def _statements(
         ]
         # Anybody may call the functions: they do what the caller's own rights on the tables allow.
         owned += [sql.SQL("ALTER FUNCTION {} OWNER TO {}").format(sql.SQL(name), role) for name in functions]
+        owned += [sql.SQL("ALTER TYPE {} OWNER TO {}").format(sql.Identifier("goqueue", name), role) for name in types]
         return [connect, create, sql.SQL("ALTER SCHEMA goqueue OWNER TO {}").format(role), *owned]
     granted = [
         sql.SQL("GRANT {} ON goqueue.{} TO {}").format(
