@@ -70,6 +70,11 @@ def steps() -> list[Step]:
         Step("lint", [PYTHON, "-m", "ruff", "check"]),
         Step("format", [PYTHON, "-m", "ruff", "format", "--check"]),
         Step("types", [PYTHON, "-m", "mypy"]),
+        # What users write, as the engine of their editors sees it (tests/typing has mypy look at it as well).
+        Step(
+            "typing",
+            [str(ROOT / ".venv/bin/basedpyright"), "--pythonpath", PYTHON, "-p", str(ROOT / "tests/typing/project")],
+        ),
         Step("imports", [str(ROOT / ".venv/bin/lint-imports"), "--no-cache"]),
         Step("drift", [PYTHON, "-m", "scripts.generate", "--check"]),
         Step("model", [PYTHON, "-m", "scripts.model"], prepare=_need_spin),

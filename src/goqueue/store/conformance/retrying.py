@@ -47,13 +47,13 @@ class RetryCases:
     async def test_new_arguments_are_of_the_version_that_is_named(self, harness: Harness) -> None:
         for before in ({"a": "b"}, {"a": "b", VERSION_KEY: "2"}):
             for version, after in ((None, before), (1, {"a": "b"}), (3, {"a": "b", VERSION_KEY: "3"})):
-                ref = await harness.finish(JobState.COMPLETED, meta=before)
+                ref = await harness.finish(JobState.COMPLETED, meta=before, queue=f"{len(before)}-{version}")
                 await harness.change(ref, RetryJobs(args=b'{"n":2}', version=version))
                 assert (await harness.record(ref)).meta == after
-        ref = await harness.finish(JobState.COMPLETED, meta={VERSION_KEY: "2"})
+        ref = await harness.finish(JobState.COMPLETED, meta={VERSION_KEY: "2"}, queue="alone")
         await harness.change(ref, RetryJobs(args=b'{"n":2}', version=1))
         assert (await harness.record(ref)).meta == {}
-        ref = await harness.finish(JobState.COMPLETED, meta={VERSION_KEY: "2"})
+        ref = await harness.finish(JobState.COMPLETED, meta={VERSION_KEY: "2"}, queue="its own")
         await harness.change(ref, RetryJobs(version=3))
         assert (await harness.record(ref)).meta == {VERSION_KEY: "2"}
 

@@ -1,24 +1,29 @@
-"""Types that users rely on. Checked by mypy (`test_types.py`), never run.
+"""Types that users rely on, in a project of their own. Checked by mypy and by pyright (`test_types.py`), never run.
 
-An ignore is an assertion too: under --strict an ignore that ignores nothing is an error.
+An ignore is an assertion too, for both: one that ignores nothing is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, assert_type
 
-from goqueue.client._async.client import AsyncClient
-from goqueue.client._async.job import AsyncJob
-from goqueue.client._sync.client import Client
-from goqueue.client._sync.job import Job
-from goqueue.model.job import NewJob
-from goqueue.model.query import Enqueued
+from goqueue import (
+    AsyncClient,
+    AsyncJob,
+    Client,
+    Context,
+    Enqueued,
+    GoQueue,
+    Job,
+    Middleware,
+    NewJob,
+    RetryPolicy,
+)
+from goqueue.model.job import JobLog, JobRecord
 from goqueue.model.retry import RetryDelays
-from goqueue.tasks.app import GoQueue
-from goqueue.tasks.context import Context
-from goqueue.tasks.retry import RetryPolicy
 from goqueue.tasks.task import Task
 
 app = GoQueue()
@@ -157,3 +162,104 @@ async def with_async_client(client: AsyncClient) -> None:
     assert_type(await client.enqueue_many(sync_bare.job(n) for n in range(3)), list[AsyncJob[float]])
     async for found in client.iterate(queues=["mail"]):
         assert_type(found, AsyncJob[Any])
+
+
+# -- what an application shares, and goes around its jobs ------------------------------------------
+
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[State]:
+    """What it yields is `Context.state`."""
+    yield State("Hi")
+
+
+class Around(Middleware):
+    """Both methods, as the documentation has them."""
+
+    def run(self, ctx: Context[Any]) -> Generator[None, object, None]:
+        """Around a run."""
+        assert_type(ctx.meta, dict[str, str])
+        result = yield
+        assert_type(result, object)
+
+    def enqueue(self, job: NewJob[Any]) -> Generator[NewJob[Any], Enqueued, None]:
+        """Around an enqueue."""
+        answer = yield job.options(meta={**job.meta, "trace": "1"})
+        assert_type(answer, Enqueued)
+
+
+class Typed(Middleware):
+    """One that knows the state of its application."""
+
+    def run(self, ctx: Context[State]) -> Generator[None, object, None]:
+        """Around a run."""
+        assert_type(ctx.state.greeting, str)
+        yield
+
+
+class Wrong(Middleware):
+    """What does not fit."""
+
+    def run(self, ctx: Context[Any]) -> None:  # type: ignore[override]
+        """No generator."""
+
+    async def enqueue(self, job: NewJob[Any]) -> None:  # type: ignore[override]
+        """Not async."""
+
+
+shop = GoQueue(lifespan=lifespan, middleware=[Around(), Typed()])
+GoQueue(middleware=[Around])  # type: ignore[list-item]
+GoQueue(lifespan=Around())  # type: ignore[arg-type]
+
+
+# -- a handler's own means -------------------------------------------------------------------------
+
+
+@shop.task(kind="mail.send", version=2, aliases=["send"])
+def said(ctx: Context[State], n: int) -> int:
+    """Progress, lines, children."""
+    ctx.progress({"n": n})
+    ctx.log("began")
+    ctx.log("odd", level="warning")
+    ctx.log("odd", level="loud")  # type: ignore[arg-type]
+    assert_type(ctx.run(ctx.enqueue(sync_bare.job(n))), Enqueued)
+    assert_type(ctx.run(ctx.enqueue_many([sync_bare.job(n), async_bare.job("a")])), list[Enqueued])
+    return n
+
+
+@said.upcast(from_version=1)
+def lifted(args: dict[str, Any]) -> dict[str, Any]:
+    """From version 1 to 2."""
+    return args
+
+
+said.upcast(1)  # type: ignore[call-arg]
+
+
+def known(record: JobRecord) -> None:
+    """What is known of a job."""
+    assert_type(record.logs, tuple[JobLog, ...])
+    assert_type(record.logs[0].message, str)
+    assert_type(shop.runs, Mapping[str, Task[..., object]])
+
+
+def with_clients(client: Client) -> None:
+    """With clients as they are made."""
+    with Client(shop) as own:
+        assert_type(own, Client)
+        assert_type(own.enqueue(said.job(1), conn=object()).result(), int)
+        many = own.enqueue_many(sync_options.job(n) for n in range(3))
+        assert_type(many[0].result(), list[int])
+    job: Job[object] = client.enqueue(said.job(1))  # what has an int has an object
+    wrong: Job[str] = client.enqueue(said.job(1))  # type: ignore[arg-type]
+    del job, wrong
+
+
+async def with_async_clients() -> None:
+    """The same for the async client."""
+    async with AsyncClient(shop) as client:
+        assert_type(client, AsyncClient)
+        job = await client.enqueue(said.job(1))
+        assert_type(await job.result(), int)
+        assert_type(job, AsyncJob[int])
+        client.enqueue(said.job(1)).result()  # type: ignore[attr-defined]
