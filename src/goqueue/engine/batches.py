@@ -110,6 +110,8 @@ class Batches:
             group = self._gathering[task.kind] = _Group(task)
             group.timer = self._loop.call_later(task.batch.max_wait_s, self._go, group)
         group.runs.append(run)
+        if len(group.runs) >= task.batch.max_size:
+            group.runs = [one for one in group.runs if not one.decided]  # some were handed back or cancelled meanwhile
         if len(group.runs) >= task.batch.max_size or self._full():
             self._go(group)
 
@@ -117,7 +119,7 @@ class Batches:
         del self._gathering[group.task.kind]
         if group.timer is not None:
             group.timer.cancel()
-        runs = [run for run in group.runs if not run.decided]  # the others were handed back or cancelled meanwhile
+        runs = [run for run in group.runs if not run.decided]
         if runs:
             call = BatchCall(group.task, runs)
             self._calls.add(call)

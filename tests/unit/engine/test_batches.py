@@ -375,9 +375,9 @@ async def test_what_gathers_is_cancelled_at_once_and_not_called(store: FaultySto
         await store.until(lambda: len(store.leases) == 2 and len(store.beats) > 0)
         await store.memory.change(Selection("default", (ids[0],)), CancelJobs())
         await store.until(lambda: len(store.settled) == 1)
-        await store.enqueue(call.job(2))  # with the one that was cancelled they are three
-        await store.until(lambda: len(store.settled) == 3)
-    assert called == [[1, 2]]
+        await store.enqueue(call.job(2), call.job(3))  # with the one that was cancelled they are four
+        await store.until(lambda: len(store.settled) == 4)
+    assert called == [[1, 2, 3]]
     assert states(await store.jobs(ids)) == ["cancelled", "completed"]
 
 
@@ -468,11 +468,11 @@ async def test_those_for_which_it_is_too_late_are_left_out(store: FaultyStore, a
     ids = await store.enqueue(call.job(0).options(schedule_to_start_s=0.1), call.job(1).options(deadline_s=0.1))
     async with working(Worker(app, store, quick())):
         await store.until(lambda: len(store.settled) == 2)
-        await store.enqueue(call.job(2))
-        await store.until(lambda: len(store.leases) == 3)
+        await store.enqueue(*(call.job(n) for n in (2, 3, 4)))
+        await store.until(lambda: len(store.settled) == 5)
     jobs = await store.jobs(ids)
     assert [(str(job.state), job.reason) for job in jobs] == [("dead", "expired"), ("dead", "deadline")]
-    assert called == []
+    assert called == [[2, 3, 4]]
 
 
 async def test_a_stop_gives_back_what_gathers_and_finishes_what_runs(store: FaultyStore, app: GoQueue) -> None:
