@@ -10,7 +10,7 @@
     ├── Unavailable                 StoreUnavailable · KeyBusy
     ├── SchemaError                 SchemaMissing · SchemaOutdated · SchemaTooNew
     ├── LeaseLost
-    ├── ClientClosed
+    ├── ClientError                 ClientClosed · WrongLoop
     └── ResultError                 JobFailed · JobCancelled · ResultTimeout · ResultGone · WouldDeadlock
 
 Each class has a stable ``code`` (the same word in HTTP answers, logs and docs), says whether a blind retry can help
@@ -262,10 +262,22 @@ class LeaseLost(GoQueueError):
     status = 409
 
 
-class ClientClosed(GoQueueError):
-    """The client was closed before this call."""
+class ClientError(GoQueueError):
+    """This client object cannot be used any more, or not here."""
+
+    code = "client"
+
+
+class ClientClosed(ClientError):
+    """The client was closed before this call: make a new one."""
 
     code = "client_closed"
+
+
+class WrongLoop(ClientError):
+    """An `AsyncClient` belongs to the event loop that it was first used on, as long as that is open."""
+
+    code = "wrong_loop"
 
 
 # -- results --------------------------------------------------------------------------------------

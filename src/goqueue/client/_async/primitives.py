@@ -15,9 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Self
 
-__all__ = ["Gatherer", "Lock", "Sending", "Signal", "sleep"]
+__all__ = ["Gatherer", "Lock", "Place", "Sending", "Signal", "sleep"]
 
 T = TypeVar("T")
+
+
+class Place:
+    """The event loop that a store is open on: its connections wait there, and nowhere else."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop
+
+    @classmethod
+    def here(cls) -> Self:
+        """The loop that runs now."""
+        return cls(asyncio.get_running_loop())
+
+    def is_here(self) -> bool:
+        """Tell whether this loop runs now."""
+        return self._loop is asyncio.get_running_loop()
+
+    def is_over(self) -> bool:
+        """Tell whether nothing can happen on it any more."""
+        return self._loop is None or self._loop.is_closed()
 
 
 class Sending(Generic[T]):

@@ -20,9 +20,26 @@ if TYPE_CHECKING:
     from goqueue.model.query import Enqueued
     from goqueue.store.jobs_sync import JobStore
 
-__all__ = ["Gatherer", "Lock", "Sending", "Signal", "sleep"]
+__all__ = ["Gatherer", "Lock", "Place", "Sending", "Signal", "sleep"]
 
 T = TypeVar("T")
+
+
+class Place:
+    """Any thread of the process will do."""
+
+    @classmethod
+    def here(cls) -> Self:
+        """This process."""
+        return cls()
+
+    def is_here(self) -> bool:
+        """Always."""
+        return True
+
+    def is_over(self) -> bool:
+        """Never."""
+        return False
 
 
 class Sending(Generic[T]):
