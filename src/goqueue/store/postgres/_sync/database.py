@@ -18,7 +18,7 @@ from goqueue.store.postgres.adapters import adapters
 from goqueue.store.postgres.attempts import Attempts
 from goqueue.store.postgres.connections import BESIDE_MAX, Connections, counted
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
-from goqueue.store.postgres.forks import ConnectionPool, note
+from goqueue.store.postgres.pools import ConnectionPool, note
 from goqueue.store.postgres.sql import query
 from goqueue.store.postgres.timers import after
 
