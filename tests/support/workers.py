@@ -36,7 +36,7 @@ def working(app: GoQueue, url: str, *, queues: tuple[str, ...] = ("default",)) -
     def work() -> None:
         try:
             asyncio.run(run())
-        except BaseException as error:  # noqa: BLE001  it is raised again below
+        except BaseException as error:
             raised.append(error)
         finally:
             ready.set()

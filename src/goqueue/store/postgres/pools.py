@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 import psycopg_pool
@@ -51,10 +52,10 @@ class AsyncConnectionPool(psycopg_pool.AsyncConnectionPool[AC]):
     @classmethod
     async def worker(cls, q: Any) -> None:  # Any: the pool's own
         """Do the pool's work until told to stop."""
-        try:
-            await super().worker(_Cancellable(q))
-        except _Cancelled:
-            raise asyncio.CancelledError from None
+        with suppress(_Cancelled):
+            return await super().worker(cast("Any", _Cancellable(q)))
+        # Anew: the first one's frames hold a half-made connection, and the task would keep them.
+        raise asyncio.CancelledError
 
     async def _connect(self, timeout: float | None = None) -> AC:  # noqa: ASYNC109  the pool's signature
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from psycopg.abc import PQGen
+    from psycopg_pool import AsyncConnectionPool as Pool
 
     from goqueue.settings import StoreSettings
     from goqueue.store.postgres.statement import Plan, Rows, Statement
@@ -187,7 +188,7 @@ class AsyncDatabase:
             connection.generation = self._generation
             await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
-        async def try_again(pool: AsyncConnectionPool[AsyncDeadlineConnection]) -> None:
+        async def try_again(pool: Pool[Any]) -> None:  # Any: whatever it holds
             # The pool has given up, but does not tell those who wait: they would wait in vain until their deadline.
             bound_s = min(CONNECT_AGAIN_MAX_S, CONNECT_AGAIN_S * 2.0 ** min(self._refused, 16))
             self._refused += 1
