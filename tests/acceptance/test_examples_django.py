@@ -14,11 +14,12 @@ import httpx
 import psycopg
 import pytest
 
+from goqueue.contrib.django.conf import _url
+from goqueue.model.job import NewJob
 from goqueue.wiring import Client
 from tests.support.examples import copied
 from tests.support.processes import DEADLINE_S, Bench, until
 
-Place = Bench
 READY = re.compile(r"http://127.0.0.1:(\d+)")
 
 
@@ -152,7 +153,7 @@ def test_connections_are_closed_around_each_job(migrated: Bench, empty_database_
     )
     for age in ("0", "3600"):
         code = "import django; django.setup(); from goqueue.contrib.django import client as c; import shop.jobs as j;"
-        code += f"print([c.enqueue(t.job()).result(timeout_s=60) for _ in range(2) for t in ({{}})])"
+        code += "print([c.enqueue(t.job()).result(timeout_s=60) for _ in range(2) for t in ({})])"
         with running(migrated, *WORKER, AGE=age), psycopg.connect(empty_database_url, autocommit=True) as connection:
 
             def ask(tasks: str, age: str = age, code: str = code) -> None:
@@ -193,9 +194,8 @@ def test_the_worker_reloads(migrated: Bench, empty_database_url: str) -> None:
         jobs.write_text(text + "\n\ndef broken(:\n")
         assert until(lambda: "change a file to try again" in said(migrated)), said(migrated)
         jobs.write_text(text.replace("return found", "return found + 40"))
-        from goqueue.model.job import NewJob
-
-        job = client.enqueue(NewJob(kind="count_orders"))
+        count: NewJob[object] = NewJob(kind="count_orders")
+        job = client.enqueue(count)
         assert job.result(timeout_s=DEADLINE_S) == 40, said(migrated)
 
 
@@ -227,8 +227,6 @@ def test_checks_say_what_is_missing(place: Bench) -> None:
 
 
 def test_the_url_is_what_django_would_connect_to() -> None:
-    from goqueue.contrib.django.conf import _url
-
     parts = {"NAME": "a b", "USER": "me@x", "PASSWORD": "p/w:d", "HOST": "db.example.com", "PORT": 5433}
     options = {"OPTIONS": {"sslmode": "require", "pool": True, "isolation_level": 1}}
     for given in (parts, {**parts, **options}, {**parts, "HOST": "/run/pg"}, {"NAME": "x"}, {"PORT": "1", "NAME": ""}):

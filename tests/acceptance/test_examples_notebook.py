@@ -23,7 +23,7 @@ def text_of(cell: Any) -> str:
 async def test_the_notebook_runs(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with copied(tmp_path, database_url, monkeypatch, part="notebook") as place:
         worker = place.start("worker", "words:app", GOQUEUE_WORKER_BEAT_S="0.2")
-        notebook = nbformat.read(place.folder / "goqueue.ipynb", as_version=4)
+        notebook = nbformat.read(place.folder / "goqueue.ipynb", as_version=4)  # type: ignore[no-untyped-call]  # it has no types
         resources = {"metadata": {"path": str(place.folder)}}
         await NotebookClient(notebook, timeout=CELL_S, kernel_name="python3", resources=resources).async_execute()
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import uvicorn
@@ -14,7 +14,7 @@ from tests.support.processes import DEADLINE_S, until
 
 
 @contextmanager
-def served(app: Any, *, lifespan: str = "on") -> Iterator[httpx.Client]:
+def served(app: Any, *, lifespan: Literal["on", "off"] = "on") -> Iterator[httpx.Client]:
     """Serve ``app`` on a free port; give a client for it."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan=lifespan, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, name="served")

@@ -33,7 +33,7 @@ def example(name: str, app: str, url: str, folder: Path, monkeypatch: pytest.Mon
 
 @contextmanager
 def copied(folder: Path, url: str, monkeypatch: pytest.MonkeyPatch, *, part: str = "") -> Iterator[Bench]:
-    """A copy of the examples, or of one ``part``, that is the working folder; commands that are started know the URL."""
+    """A copy of the examples, or of one ``part``, as the working folder; commands that are started know the URL."""
     place = folder / "examples"
     shutil.copytree(EXAMPLES / part, place, ignore=shutil.ignore_patterns("__pycache__", "pyproject.toml"))
     (place / "pyproject.toml").touch()  # settings are not looked for further up

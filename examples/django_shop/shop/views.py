@@ -25,12 +25,12 @@ def order(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"job": job.id}, status=201)
 
 
-def state(request: HttpRequest, job_id: str) -> JsonResponse:
+def state(_: HttpRequest, job_id: str) -> JsonResponse:
     """Say how far a job is."""
     return JsonResponse({"state": str(client.get(job_id).state())})
 
 
-async def count(request: HttpRequest) -> JsonResponse:
+async def count(_: HttpRequest) -> JsonResponse:
     """Ask a worker, and wait for its answer, without keeping a thread busy: for ASGI servers."""
     job = await async_client.enqueue(count_orders.job())
     return JsonResponse({"orders": await job.result(timeout_s=30)})

@@ -1,10 +1,10 @@
 """GoQueue in FastAPI: a lifespan that opens and closes a client, and a dependency that gives it.
 
-    api = FastAPI(lifespan=lifespan(app))
+api = FastAPI(lifespan=lifespan(app))
 
-    @api.post("/orders")
-    async def order(queue: GoQueueClient) -> str:
-        return (await queue.enqueue(send_email.job(...))).id
+@api.post("/orders")
+async def order(queue: GoQueueClient) -> str:
+    return (await queue.enqueue(send_email.job(...))).id
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """GoQueue in Litestar: a plugin that opens a client, gives it to handlers, and closes it.
 
-    api = Litestar([order], plugins=[GoQueuePlugin(app)])
+api = Litestar([order], plugins=[GoQueuePlugin(app)])
 
-    @post("/orders")
-    async def order(queue: NamedDependency[AsyncClient]) -> str: ...
+@post("/orders")
+async def order(queue: NamedDependency[AsyncClient]) -> str: ...
 """
 
 from __future__ import annotations

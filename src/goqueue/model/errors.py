@@ -1,9 +1,10 @@
 """Every error that a user can meet, as one tree.
 
     GoQueueError
-    ├── ConfigurationError          NotConfigured · InvalidSetting · CannotStart
+    ├── ConfigurationError          NotConfigured · InvalidSetting · CannotStart · InvalidUrl
+    │                               · LoginRefused · DatabaseMissing
     ├── InvalidInput                InvalidJob · InvalidArguments · InvalidQuery · IdempotencyMismatch
-    ├── DefinitionError             DuplicateTask · UnknownTask
+    ├── DefinitionError             DuplicateTask · UnknownTask · UnknownOption
     ├── NotFound                    JobNotFound
     ├── Conflict                    UniqueConflict · IdConflict · PartlyEnqueued · WrongState · SerializationConflict
     ├── AccessError                 Unauthenticated · PermissionDenied
@@ -50,6 +51,24 @@ class NotConfigured(ConfigurationError):
     code = "not_configured"
 
 
+class InvalidUrl(ConfigurationError):
+    """The URL of the store cannot be read, or names a kind of store that there is not."""
+
+    code = "invalid_url"
+
+
+class LoginRefused(ConfigurationError):
+    """PostgreSQL does not let this role in: its name, its password, or from here."""
+
+    code = "login_refused"
+
+
+class DatabaseMissing(ConfigurationError):
+    """The server has no database of the name that the URL says."""
+
+    code = "database_missing"
+
+
 class InvalidSetting(ConfigurationError):
     """A setting is unknown, of the wrong type or out of its bounds."""
 
@@ -72,6 +91,12 @@ class DuplicateTask(DefinitionError):
     """Two tasks of one application have the same kind."""
 
     code = "duplicate_task"
+
+
+class UnknownOption(DefinitionError, TypeError):
+    """``@app.task`` or ``.options`` was given an option that there is not."""
+
+    code = "unknown_option"
 
 
 class UnknownTask(DefinitionError):

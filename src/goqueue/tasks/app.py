@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAli
 
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
-from goqueue.model.job import DEFAULT_QUEUE
+from goqueue.model.job import DEFAULT_QUEUE, unknown_option
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
 from goqueue.tasks.task import CallableTask, RunIn, Task, TaskOptions
 
@@ -119,13 +119,16 @@ class GoQueue:
         unique: Unique | bool | str | None = None,
         tags: Sequence[str] = (),
         meta: Mapping[str, str] | None = None,
+        **unknown: object,
     ) -> object:
         """Make a function a task: ``@app.task`` or ``@app.task(queue=…, …)``. Its kind is its name or ``kind``.
 
         ``timeout_s`` is for one attempt, ``schedule_to_start_s`` for the wait of a due job until it is started,
         ``deadline_s`` for all of it, from the enqueue to the end. ``retry`` says when failed attempts are repeated.
-        Raises `DuplicateTask` for a kind that is taken and `DefinitionError` for what cannot be a task.
+        Raises `DuplicateTask` for a kind that is taken, `UnknownOption`, `DefinitionError` for what cannot be a task.
         """
+        if unknown:
+            raise unknown_option("@app.task", unknown, {"kind", *TaskOptions.__struct_fields__})
         options = TaskOptions(
             queue=queue,
             priority=priority,
