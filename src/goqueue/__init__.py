@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from goqueue.client._sync.job import Job
     from goqueue.client.many import ChangedMany, RetriedMany
     from goqueue.model.errors import (
+        ClientClosed,
+        ConfigurationError,
         GoQueueError,
         JobCancelled,
         JobFailed,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         ResultTimeout,
         StoreUnavailable,
         UniqueConflict,
+        WrongLoop,
     )
     from goqueue.model.job import NewJob, OnConflict, Unique
     from goqueue.model.retry import Jitter
@@ -36,6 +39,8 @@ _HOME = {
     "CancelJob": "goqueue.tasks.signals",
     "ChangedMany": "goqueue.client.many",
     "Client": "goqueue.wiring",
+    "ClientClosed": "goqueue.model.errors",
+    "ConfigurationError": "goqueue.model.errors",
     "Context": "goqueue.tasks.context",
     "DeadJob": "goqueue.tasks.signals",
     "GoQueue": "goqueue.tasks.app",
@@ -57,6 +62,7 @@ _HOME = {
     "StoreUnavailable": "goqueue.model.errors",
     "Unique": "goqueue.model.job",
     "UniqueConflict": "goqueue.model.errors",
+    "WrongLoop": "goqueue.model.errors",
 }
 
 __all__ = [
@@ -65,6 +71,8 @@ __all__ = [
     "CancelJob",
     "ChangedMany",
     "Client",
+    "ClientClosed",
+    "ConfigurationError",
     "Context",
     "DeadJob",
     "GoQueue",
@@ -86,6 +94,7 @@ __all__ = [
     "StoreUnavailable",
     "Unique",
     "UniqueConflict",
+    "WrongLoop",
 ]
 
 

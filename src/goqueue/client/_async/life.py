@@ -105,7 +105,7 @@ class Life:
     async def close(self) -> None:
         """Give back all connections; who waits for a result gets `ClientClosed`. May be called twice.
 
-        Raises `WrongLoop` on another loop than the one that it is open on; it stays open then.
+        An async client raises `WrongLoop` on another loop than the one that it is open on, and stays open then.
         """
         if not self._closed:
             self._enter()
