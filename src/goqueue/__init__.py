@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from goqueue.client.bulk import EnqueuedMany
     from goqueue.client.many import ChangedMany, RetriedMany
     from goqueue.model.errors import (
+        ClientClosed,
+        ConfigurationError,
         GoQueueError,
         JobCancelled,
         JobFailed,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         ResultTimeout,
         StoreUnavailable,
         UniqueConflict,
+        WrongLoop,
     )
     from goqueue.model.job import NewJob, OnConflict, Unique
     from goqueue.model.query import Enqueued
@@ -42,6 +45,8 @@ _HOME = {
     "CancelJob": "goqueue.tasks.signals",
     "ChangedMany": "goqueue.client.many",
     "Client": "goqueue.wiring",
+    "ClientClosed": "goqueue.model.errors",
+    "ConfigurationError": "goqueue.model.errors",
     "Context": "goqueue.tasks.context",
     "DeadJob": "goqueue.tasks.signals",
     "Enqueued": "goqueue.model.query",
@@ -67,6 +72,7 @@ _HOME = {
     "StoreUnavailable": "goqueue.model.errors",
     "Unique": "goqueue.model.job",
     "UniqueConflict": "goqueue.model.errors",
+    "WrongLoop": "goqueue.model.errors",
     "new_id": "goqueue.tasks.prepare",
 }
 
@@ -77,6 +83,8 @@ __all__ = [
     "CancelJob",
     "ChangedMany",
     "Client",
+    "ClientClosed",
+    "ConfigurationError",
     "Context",
     "DeadJob",
     "Enqueued",
@@ -102,6 +110,7 @@ __all__ = [
     "StoreUnavailable",
     "Unique",
     "UniqueConflict",
+    "WrongLoop",
     "new_id",
 ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from goqueue.client._async.client import AsyncClient as _AsyncClient
 from goqueue.client._sync.client import Client as _Client
 from goqueue.configuration import configuration
-from goqueue.model.errors import ConfigurationError, NotConfigured
+from goqueue.model.errors import InvalidUrl, NotConfigured
 from goqueue.model.job import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -86,9 +86,12 @@ def _open_jobs(url: str | None) -> JobStore:
     raise _unknown(where)
 
 
-def _unknown(url: str) -> ConfigurationError:
-    scheme = url.split("://", 1)[0] if "://" in url else "no scheme"
-    return ConfigurationError(f"cannot connect to a store by {scheme}: use postgresql://user:password@host/database")
+def _unknown(url: str) -> InvalidUrl:
+    scheme, found, _ = url.partition("://")
+    # What stands there instead of a scheme may be a password.
+    said = f"{scheme}://" if found and scheme.replace("+", "").isalnum() else "a URL without a scheme"
+    hint = f": leave out {scheme.removeprefix('postgresql')}" if scheme.startswith("postgresql+") else ""
+    return InvalidUrl(f"cannot connect to a store by {said}{hint}: use postgresql://user:password@host/database")
 
 
 async def migrate(url: str | None = None) -> SchemaStatus:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from goqueue.cli import loading, logs
+from goqueue.cli import loading, logs, reloading
 from goqueue.cli.options import LogFormat
 from goqueue.cli.processes import Stopping, open_when_there, override, run_loop, stop_on_signals, tell_store
 from goqueue.configuration import configuration
@@ -21,7 +21,8 @@ from goqueue.model.job import DEFAULT_QUEUE
 from goqueue.settings import StoreSettings, WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from goqueue.cli.doors import Doors
     from goqueue.engine.child import Child
@@ -60,8 +61,11 @@ def run_worker(
     recycle_memory_bytes: int | None = None,
     url: str | None,
     log_format: LogFormat,
+    reload: Path | None = None,
 ) -> None:
-    """Run workers until a signal says to stop."""
+    """Run workers until a signal says to stop. ``reload``: start them anew when a file in this folder changes."""
+    if reload is not None:
+        reloading.check()
     base = override(
         "worker",
         configuration().worker,
@@ -70,6 +74,8 @@ def run_worker(
         recycle_jobs=recycle_jobs,
         recycle_memory_bytes=recycle_memory_bytes,
     )
+    if reload is not None:
+        base = msgspec.structs.replace(base, grace_s=min(base.grace_s, reloading.GRACE_S))
     plan = WorkerPlan(
         app=loading.app_name(app),
         url=doors.resolve(url),
@@ -84,7 +90,7 @@ def run_worker(
     ]
     loading.add_working_folder()
     logs.configure(log_format, source="worker")
-    run_loop(_supervise(doors, plans))
+    run_loop(_supervise(doors, plans, reload))
 
 
 def parse_queues(text: str | None) -> list[tuple[tuple[str, ...], int | None]]:
@@ -110,7 +116,7 @@ def parse_queues(text: str | None) -> list[tuple[tuple[str, ...], int | None]]:
     return ([(tuple(shared), None)] if shared else []) + own
 
 
-async def _supervise(doors: Doors, plans: list[WorkerPlan]) -> None:
+async def _supervise(doors: Doors, plans: list[WorkerPlan], reload: Path | None) -> None:
     store = doors.store(plans[0].url, plans[0].store)
     with stop_on_signals() as stopping:
         try:
@@ -118,27 +124,45 @@ async def _supervise(doors: Doors, plans: list[WorkerPlan]) -> None:
                 return
             if not store.capabilities.shared:
                 raise ConfigurationError("worker processes need a store that they share: postgresql://…, not memory://")
-            supervisors = [
-                Supervisor(
-                    doors.worker_target,
-                    encode(plan),
-                    plan.worker,
-                    extend=store.extend,
-                    settle=store.settle,
-                    get=store.get,
-                )
-                for plan in plans
-            ]
-            for supervisor in supervisors:
-                stopping.on_stop(supervisor.stop)
-            await _run_all(supervisors, store, stopping)
+            if reload is None:
+                supervisors = _supervisors(doors, plans, store)
+                for supervisor in supervisors:
+                    stopping.on_stop(supervisor.stop)
+                await _with_duties(_run_all(supervisors, stopping), store)
+            else:
+                made = reloading.Reloading(lambda: _supervisors(doors, plans, store), reload, stopping)
+                await _with_duties(made.run(), store)
         finally:
             await store.close()
 
 
-async def _run_all(supervisors: list[Supervisor], store: Store, stopping: Stopping) -> None:
+def _supervisors(doors: Doors, plans: list[WorkerPlan], store: Store) -> list[Supervisor]:
+    return [
+        Supervisor(
+            doors.worker_target,
+            encode(plan),
+            plan.worker,
+            extend=store.extend,
+            settle=store.settle,
+            get=store.get,
+        )
+        for plan in plans
+    ]
+
+
+async def _with_duties(running: Coroutine[object, object, None], store: Store) -> None:
     duties = Duties(store, configuration().duties)
     duties.start()
+    try:
+        await running
+    finally:
+        try:
+            await duties.stop()
+        except GoQueueError as error:
+            log.warning("resign", error=str(error))
+
+
+async def _run_all(supervisors: list[Supervisor], stopping: Stopping) -> None:
     running = [asyncio.create_task(supervisor.run()) for supervisor in supervisors]
     try:
         done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
@@ -147,10 +171,6 @@ async def _run_all(supervisors: list[Supervisor], store: Store, stopping: Stoppi
         await asyncio.gather(*running)
     finally:
         await asyncio.gather(*running, return_exceptions=True)
-        try:
-            await duties.stop()
-        except GoQueueError as error:
-            log.warning("resign", error=str(error))
 
 
 def encode(plan: WorkerPlan) -> str:

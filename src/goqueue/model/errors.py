@@ -1,9 +1,10 @@
 """Every error that a user can meet, as one tree.
 
     GoQueueError
-    ├── ConfigurationError          NotConfigured · InvalidSetting · CannotStart
+    ├── ConfigurationError          NotConfigured · InvalidSetting · CannotStart · InvalidUrl
+    │                               · LoginRefused · DatabaseMissing
     ├── InvalidInput                InvalidJob · InvalidArguments · InvalidQuery · IdempotencyMismatch
-    ├── DefinitionError             DuplicateTask · UnknownTask · MiddlewareError
+    ├── DefinitionError             DuplicateTask · UnknownTask · UnknownOption · MiddlewareError
     ├── NotFound                    JobNotFound
     ├── Conflict                    UniqueConflict · IdConflict · PartlyEnqueued · WrongState · SerializationConflict
     ├── AccessError                 Unauthenticated · PermissionDenied
@@ -11,7 +12,7 @@
     ├── SchemaError                 SchemaMissing · SchemaOutdated · SchemaTooNew
     ├── LeaseLost
     ├── CompletionRolledBack
-    ├── ClientClosed
+    ├── ClientError                 ClientClosed · WrongLoop
     └── ResultError                 JobFailed · JobCancelled · ResultTimeout · ResultGone · WouldDeadlock
 
 Each class has a stable ``code`` (the same word in HTTP answers, logs and docs), says whether a blind retry can help
@@ -51,6 +52,24 @@ class NotConfigured(ConfigurationError):
     code = "not_configured"
 
 
+class InvalidUrl(ConfigurationError):
+    """The URL of the store cannot be read, or names a kind of store that there is not."""
+
+    code = "invalid_url"
+
+
+class LoginRefused(ConfigurationError):
+    """PostgreSQL does not let this role in: its name, its password, or from here."""
+
+    code = "login_refused"
+
+
+class DatabaseMissing(ConfigurationError):
+    """The server has no database of the name that the URL says."""
+
+    code = "database_missing"
+
+
 class InvalidSetting(ConfigurationError):
     """A setting is unknown, of the wrong type or out of its bounds."""
 
@@ -73,6 +92,12 @@ class DuplicateTask(DefinitionError):
     """Two tasks of one application have the same kind."""
 
     code = "duplicate_task"
+
+
+class UnknownOption(DefinitionError, TypeError):
+    """``@app.task`` or ``.options`` was given an option that there is not."""
+
+    code = "unknown_option"
 
 
 class UnknownTask(DefinitionError):
@@ -275,10 +300,22 @@ class CompletionRolledBack(GoQueueError):
     code = "completion_rolled_back"
 
 
-class ClientClosed(GoQueueError):
-    """The client was closed before this call."""
+class ClientError(GoQueueError):
+    """This client object cannot be used any more, or not here."""
+
+    code = "client"
+
+
+class ClientClosed(ClientError):
+    """The client was closed before this call: make a new one."""
 
     code = "client_closed"
+
+
+class WrongLoop(ClientError):
+    """An `AsyncClient` belongs to the event loop that it was first used on, as long as that is open."""
+
+    code = "wrong_loop"
 
 
 # -- results --------------------------------------------------------------------------------------

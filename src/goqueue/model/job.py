@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from difflib import get_close_matches
 from enum import StrEnum
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Never, TypeAlias, TypeVar
 
 import msgspec
 
 from goqueue.model import limits
-from goqueue.model.errors import InvalidJob
+from goqueue.model.errors import InvalidJob, UnknownOption
 from goqueue.model.retry import RetryDelays
 from goqueue.model.state import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -145,13 +149,16 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
         retry: RetryDelays | msgspec.UnsetType | None = msgspec.UNSET,
         max_attempts: int | msgspec.UnsetType = msgspec.UNSET,
         id: str | msgspec.UnsetType = msgspec.UNSET,
+        **unknown: Never,
     ) -> NewJob[R]:
-        """Return a copy with these options; what is not named stays as it is.
+        """Return a copy with these options; what is not named stays as it is. Raises `UnknownOption`.
 
         ``unique`` may be a `Unique`, a key, ``True`` (by kind and arguments), or ``None``/``False`` (not unique).
         ``meta`` replaces what is there, except the version of the arguments, which is the task's.
         Giving ``delay_s`` clears ``run_at`` and the other way round; giving both raises `InvalidJob`.
         """
+        if unknown:
+            raise unknown_option(".options", unknown, type(self).options.__kwdefaults__ or {})
         changed: dict[str, object] = {
             name: value
             for name, value in (
@@ -234,3 +241,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     def ref(self) -> JobRef:
         """How a store refers to this job."""
         return JobRef(self.tenant, self.queue, self.id)
+
+
+def unknown_option(where: str, given: Mapping[str, object], known: Collection[str]) -> UnknownOption:
+    """Return the error for options that there are not: it names what was probably meant, or all that there are."""
+    name = min(given)
+    near = get_close_matches(name, known, n=1)
+    hint = f"do you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+    return UnknownOption(f"{where} has no option {name!r}: {hint}")

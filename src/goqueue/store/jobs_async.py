@@ -56,3 +56,7 @@ class AsyncJobStore(Protocol):
     async def close(self) -> None:
         """Give back all connections. Idempotent; the store cannot be used afterwards."""
         ...
+
+    def abandon(self) -> None:
+        """Give back all connections at once, without waiting for anything: the loop they were used on is closed."""
+        ...

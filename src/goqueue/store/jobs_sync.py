@@ -57,3 +57,7 @@ class JobStore(Protocol):
     def close(self) -> None:
         """Give back all connections. Idempotent; the store cannot be used afterwards."""
         ...
+
+    def abandon(self) -> None:
+        """Give back all connections at once, without waiting for anything: the loop they were used on is closed."""
+        ...

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
-from goqueue.model.job import DEFAULT_QUEUE
+from goqueue.model.job import DEFAULT_QUEUE, unknown_option
 from goqueue.tasks import onion
 from goqueue.tasks.batch import BatchOptions, CallableBatchTask
 from goqueue.tasks.retry import DEFAULT_RETRY, RetryPolicy
@@ -164,6 +164,7 @@ class GoQueue:
         meta: Mapping[str, str] | None = None,
         version: int = 1,
         aliases: Sequence[str] = (),
+        **unknown: object,
     ) -> object:
         """Make a function a task: ``@app.task`` or ``@app.task(queue=…, …)``. Its kind is its name or ``kind``.
 
@@ -171,8 +172,10 @@ class GoQueue:
         ``deadline_s`` for all of it, from the enqueue to the end. ``retry`` says when failed attempts are repeated.
         ``version`` is that of the arguments: see `Task.upcast`. ``aliases`` are kinds that it had before: jobs of these
         are run, too.
-        Raises `DuplicateTask` for a kind that is taken and `DefinitionError` for what cannot be a task.
+        Raises `DuplicateTask` for a kind that is taken, `UnknownOption`, `DefinitionError` for what cannot be a task.
         """
+        if unknown:
+            raise unknown_option("@app.task", unknown, {"kind", *TaskOptions.__struct_fields__})
         options = TaskOptions(
             queue=queue,
             priority=priority,
@@ -216,6 +219,7 @@ class GoQueue:
         unique: Unique | bool | str | None = None,
         tags: Sequence[str] = (),
         meta: Mapping[str, str] | None = None,
+        **unknown: Never,
     ) -> BatchDecorator:
         """Make a function of a list of items a task: one call for up to ``max_size`` jobs, with a result for each.
 
@@ -223,6 +227,8 @@ class GoQueue:
         gathers them, for at most ``max_wait_s`` seconds from the first. ``timeout_s`` counts from the start of the
         call. The other options are those of `task`; batches do not run in child processes.
         """
+        if unknown:
+            raise unknown_option("@app.batch_task", unknown, type(self).batch_task.__kwdefaults__ or {})
         options = TaskOptions(
             queue=queue,
             priority=priority,

@@ -20,6 +20,7 @@ from goqueue.cli import loading, logs
 from goqueue.cli.dev import banner, watching
 from goqueue.cli.dev.place import default_data_dir, project_root
 from goqueue.cli.processes import check_address, override, run_loop, stop_on_signals
+from goqueue.cli.reloading import GRACE_S
 from goqueue.cli.working import WorkerPlan, encode
 from goqueue.configuration import Configuration, configuration
 from goqueue.duties import Duties
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from goqueue.cli.options import LogFormat
     from goqueue.store.port import Store
 
-RELOAD_GRACE_S: Final = 5.0
-"""A reload, and the end of dev, wait this long at most for handlers; then their jobs are handed back."""
 POSTGRES_CHECK_S: Final = 1.0
 
 log = structlog.get_logger("goqueue.dev")
@@ -199,7 +198,7 @@ class _Session:
 
     async def _run_worker(self, app: str, store: Store, url: str) -> None:
         base = self._config.worker
-        settings = msgspec.structs.replace(base, grace_s=min(base.grace_s, RELOAD_GRACE_S))
+        settings = msgspec.structs.replace(base, grace_s=min(base.grace_s, GRACE_S))
         plan = WorkerPlan(
             app=app,
             url=url,

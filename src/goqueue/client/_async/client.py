@@ -13,13 +13,12 @@ from goqueue.client import many, results
 from goqueue.client._async.bulk import AsyncBulk
 from goqueue.client._async.changes import AsyncChanges
 from goqueue.client._async.job import AsyncJob
-from goqueue.client._async.primitives import Gatherer, Lock, sleep
-from goqueue.client._async.waiter import Waiter
+from goqueue.client._async.life import Life
+from goqueue.client._async.primitives import sleep
 from goqueue.client._async.waits import AsyncWaits
 from goqueue.client.batch import Batch
 from goqueue.model import limits
 from goqueue.model.errors import (
-    ClientClosed,
     Conflict,
     DefinitionError,
     IdConflict,
@@ -37,8 +36,6 @@ from goqueue.tasks.prepare import check_id
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
-    from types import TracebackType
-    from typing import Self
 
     from goqueue.client._async.transactions import AsyncTransactions
     from goqueue.model.job import JobRecord, JobRef
@@ -50,8 +47,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _DEDUPLICATED: Final = (EnqueueStatus.DUPLICATE, EnqueueStatus.REPLACED)
-_CLOSE_S: Final = 5.0
-"""How long `close` lets enqueues that are under way be stored."""
 
 
 class AsyncJobPage(msgspec.Struct, frozen=True):
@@ -61,7 +56,7 @@ class AsyncJobPage(msgspec.Struct, frozen=True):
     next_page_token: str
 
 
-class AsyncClient(AsyncBulk, AsyncChanges, AsyncWaits):
+class AsyncClient(Life, AsyncBulk, AsyncChanges, AsyncWaits):
     """A client of one store. Opens it at its first use; after `close` every call raises `ClientClosed`.
 
     ``app`` is only asked for the result types of jobs that are looked up by id; enqueueing needs none.
@@ -77,18 +72,11 @@ class AsyncClient(AsyncBulk, AsyncChanges, AsyncWaits):
         tenant: str = DEFAULT_TENANT,
         settings: ClientSettings | None = None,
     ) -> None:
+        super().__init__(connect, settings or ClientSettings())
         self._app = app
         self._layers = around_enqueue(app.middleware) if app is not None else ()
-        self._connect = connect
         self._transactions = transactions
         self._tenant = tenant
-        self._settings = settings or ClientSettings()
-        self._store: AsyncJobStore | None = None
-        self._gatherer: Gatherer | None = None
-        """There when the store is open."""
-        self._opening = Lock()
-        self._closed = False
-        self._waiter = Waiter(self._open, self._settings)
 
     # -- enqueue ------------------------------------------------------------------------------------
 
@@ -289,7 +277,7 @@ class AsyncClient(AsyncBulk, AsyncChanges, AsyncWaits):
 
     async def result_of(self, ref: JobRef, returns: object, timeout_s: float | None, allow_in_handler: bool) -> object:
         """Wait for a job's result: what ``job.result()`` does."""
-        self._refuse_closed()
+        self._enter()
         results.check_wait(ref.id, timeout_s, allow_in_handler)
         record = await self._waiter.wait(ref, timeout_s)
         if record is None:
@@ -312,55 +300,3 @@ class AsyncClient(AsyncBulk, AsyncChanges, AsyncWaits):
             return task.returns if task else None
         except DefinitionError:
             return None  # who only looks at jobs need not be able to run them
-
-    # -- open and close -----------------------------------------------------------------------------
-
-    async def _open(self) -> AsyncJobStore:
-        self._refuse_closed()
-        if self._store is not None:
-            return self._store
-        async with self._opening:
-            self._refuse_closed()
-            if self._store is None:
-                store = self._connect()
-                try:
-                    await store.open()
-                except BaseException:
-                    await store.close()
-                    raise
-                self._gatherer = Gatherer(
-                    store, batch_max=self._settings.gather_max, waiting_max=self._settings.enqueues_waiting_max
-                )
-                self._store = store
-            return self._store
-
-    async def close(self) -> None:
-        """Give back all connections; who waits for a result gets `ClientClosed`. May be called twice."""
-        self._closed = True
-        self._waiter.fail(_closed())
-        async with self._opening:
-            store, self._store = self._store, None
-            gatherer, self._gatherer = self._gatherer, None
-        try:
-            if gatherer is not None:
-                await gatherer.close(_CLOSE_S)
-        finally:
-            if store is not None:
-                await store.close()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise _closed()
-
-    async def __aenter__(self) -> Self:
-        self._refuse_closed()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-def _closed() -> ClientClosed:
-    return ClientClosed("this client was closed; make a new one")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Self
 
-__all__ = ["Gatherer", "Items", "Lock", "Sending", "Signal", "Source", "sleep"]
+__all__ = ["Gatherer", "Items", "Lock", "Place", "Sending", "Signal", "Source", "sleep"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,28 @@ class Source(Generic[T]):
             except StopAsyncIteration:
                 break
         return taken
+
+
+class Place:
+    """The event loop that a store is open on: its connections wait there, and nowhere else."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop
+
+    @classmethod
+    def here(cls) -> Self:
+        """The loop that runs now."""
+        return cls(asyncio.get_running_loop())
+
+    def is_here(self) -> bool:
+        """Tell whether this loop runs now."""
+        return self._loop is asyncio.get_running_loop()
+
+    def is_over(self) -> bool:
+        """Tell whether nothing can happen on it any more."""
+        return self._loop is None or self._loop.is_closed()
 
 
 class Sending(Generic[T]):

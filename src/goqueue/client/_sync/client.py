@@ -14,13 +14,12 @@ from goqueue.client import many, results
 from goqueue.client._sync.bulk import Bulk
 from goqueue.client._sync.changes import AsyncChanges
 from goqueue.client._sync.job import Job
-from goqueue.client._sync.primitives import Gatherer, Lock, sleep
-from goqueue.client._sync.waiter import Waiter
+from goqueue.client._sync.life import Life
+from goqueue.client._sync.primitives import sleep
 from goqueue.client._sync.waits import Waits
 from goqueue.client.batch import Batch
 from goqueue.model import limits
 from goqueue.model.errors import (
-    ClientClosed,
     Conflict,
     DefinitionError,
     IdConflict,
@@ -38,8 +37,6 @@ from goqueue.tasks.prepare import check_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
-    from types import TracebackType
-    from typing import Self
 
     from goqueue.client._sync.transactions import Transactions
     from goqueue.model.job import JobRecord, JobRef
@@ -51,8 +48,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _DEDUPLICATED: Final = (EnqueueStatus.DUPLICATE, EnqueueStatus.REPLACED)
-_CLOSE_S: Final = 5.0
-"""How long `close` lets enqueues that are under way be stored."""
 
 
 class JobPage(msgspec.Struct, frozen=True):
@@ -62,7 +57,7 @@ class JobPage(msgspec.Struct, frozen=True):
     next_page_token: str
 
 
-class Client(Bulk, AsyncChanges, Waits):
+class Client(Life, Bulk, AsyncChanges, Waits):
     """A client of one store. Opens it at its first use; after `close` every call raises `ClientClosed`.
 
     ``app`` is only asked for the result types of jobs that are looked up by id; enqueueing needs none.
@@ -78,18 +73,11 @@ class Client(Bulk, AsyncChanges, Waits):
         tenant: str = DEFAULT_TENANT,
         settings: ClientSettings | None = None,
     ) -> None:
+        super().__init__(connect, settings or ClientSettings())
         self._app = app
         self._layers = around_enqueue(app.middleware) if app is not None else ()
-        self._connect = connect
         self._transactions = transactions
         self._tenant = tenant
-        self._settings = settings or ClientSettings()
-        self._store: JobStore | None = None
-        self._gatherer: Gatherer | None = None
-        """There when the store is open."""
-        self._opening = Lock()
-        self._closed = False
-        self._waiter = Waiter(self._open, self._settings)
 
     # -- enqueue ------------------------------------------------------------------------------------
 
@@ -290,7 +278,7 @@ class Client(Bulk, AsyncChanges, Waits):
 
     def result_of(self, ref: JobRef, returns: object, timeout_s: float | None, allow_in_handler: bool) -> object:
         """Wait for a job's result: what ``job.result()`` does."""
-        self._refuse_closed()
+        self._enter()
         results.check_wait(ref.id, timeout_s, allow_in_handler)
         record = self._waiter.wait(ref, timeout_s)
         if record is None:
@@ -313,55 +301,3 @@ class Client(Bulk, AsyncChanges, Waits):
             return task.returns if task else None
         except DefinitionError:
             return None  # who only looks at jobs need not be able to run them
-
-    # -- open and close -----------------------------------------------------------------------------
-
-    def _open(self) -> JobStore:
-        self._refuse_closed()
-        if self._store is not None:
-            return self._store
-        with self._opening:
-            self._refuse_closed()
-            if self._store is None:
-                store = self._connect()
-                try:
-                    store.open()
-                except BaseException:
-                    store.close()
-                    raise
-                self._gatherer = Gatherer(
-                    store, batch_max=self._settings.gather_max, waiting_max=self._settings.enqueues_waiting_max
-                )
-                self._store = store
-            return self._store
-
-    def close(self) -> None:
-        """Give back all connections; who waits for a result gets `ClientClosed`. May be called twice."""
-        self._closed = True
-        self._waiter.fail(_closed())
-        with self._opening:
-            store, self._store = self._store, None
-            gatherer, self._gatherer = self._gatherer, None
-        try:
-            if gatherer is not None:
-                gatherer.close(_CLOSE_S)
-        finally:
-            if store is not None:
-                store.close()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise _closed()
-
-    def __enter__(self) -> Self:
-        self._refuse_closed()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _closed() -> ClientClosed:
-    return ClientClosed("this client was closed; make a new one")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from goqueue.model.query import Enqueued
     from goqueue.store.jobs_sync import JobStore
 
-__all__ = ["Gatherer", "Items", "Lock", "Sending", "Signal", "Source", "sleep"]
+__all__ = ["Gatherer", "Items", "Lock", "Place", "Sending", "Signal", "Source", "sleep"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,23 @@ class Source(Generic[T]):
     def take(self, count: int) -> list[T]:
         """Return the next ones, at most ``count``; fewer only at the end."""
         return list(islice(self._items, count))
+
+
+class Place:
+    """Any thread of the process will do."""
+
+    @classmethod
+    def here(cls) -> Self:
+        """This process."""
+        return cls()
+
+    def is_here(self) -> bool:
+        """Always."""
+        return True
+
+    def is_over(self) -> bool:
+        """Never."""
+        return False
 
 
 class Sending(Generic[T]):

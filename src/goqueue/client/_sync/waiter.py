@@ -66,6 +66,11 @@ class Waiter:
         self._nudge = Signal()
         self._failing_since: float | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     def wait(self, ref: JobRef, timeout_s: float | None) -> JobRecord | None:
         """Return the job's record when it is final; None if that took longer than ``timeout_s``.
 

@@ -173,6 +173,11 @@ class MemoryStore:
             signals.end()
         self._signals.clear()
 
+    def abandon(self) -> None:
+        """Refuse further calls."""
+        self._sync.close()
+        self._signals.clear()
+
     def time_travel(self, seconds: float) -> None:
         """Move the store's clock, for tests."""
         self.memory.time_travel(seconds)

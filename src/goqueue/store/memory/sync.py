@@ -61,6 +61,10 @@ class SyncMemoryStore:
         """Refuse further calls. The jobs stay in `Memory` for whoever shares it."""
         self._closed = True
 
+    def abandon(self) -> None:
+        """Refuse further calls."""
+        self._closed = True
+
     def _open(self) -> Memory:
         if self._closed:
             raise StoreUnavailable("this store was closed: make a new one")

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from goqueue.model.errors import ConfigurationError, PermissionDenied, StoreUnavailable
+from goqueue.model.errors import (
+    DatabaseMissing,
+    InvalidUrl,
+    LoginRefused,
+    PermissionDenied,
+    StoreUnavailable,
+)
 from goqueue.store.postgres.errors import is_statement_pooling, translate
 
 if TYPE_CHECKING:
@@ -23,17 +29,23 @@ _LOGIN: Final = "set user and password in the URL as PostgreSQL knows them (`goq
 _REFUSED: Final = (
     # libpq hands on no SQLSTATE of a refused connection, only the server's words; those in other languages than English
     # are told as they are, and taken for trouble that may pass.
-    (r"password authentication failed|no password supplied|(peer|ident) authentication failed", _LOGIN),
-    (r"role \"[^\"]*\" (does not exist|is not permitted to log in)|no such user", f"{_LOGIN}, or make the role"),
+    (r"password authentication failed|no password supplied|(peer|ident) authentication failed", _LOGIN, LoginRefused),
+    (
+        r"role \"[^\"]*\" (does not exist|is not permitted to log in)|no such user",
+        f"{_LOGIN}, or make the role",
+        LoginRefused,
+    ),
     (
         r"database \"[^\"]*\" does not exist|no such database",
         "make it (CREATE DATABASE), or correct its name in the URL",
+        DatabaseMissing,
     ),
     (
         r"no pg_hba\.conf entry|pg_hba\.conf rejects",
         "let pg_hba.conf admit this host and user, or set sslmode in the URL",
+        LoginRefused,
     ),
-    (r"server does not support SSL", "take sslmode out of the URL, or turn ssl on at the server"),
+    (r"server does not support SSL", "take sslmode out of the URL, or turn ssl on at the server", LoginRefused),
 )
 """Refusals that waiting does not change (28P01, 28000, 3D000), and what to do."""
 _NO_CONNECT: Final = "permission denied for database"
@@ -90,17 +102,15 @@ class Attempts:
         if "unsupported startup parameter" in text:
             return translate(error)
         where, reason = _where(values), _told(text)
-        for pattern, do in _REFUSED:
+        for pattern, do, kind in _REFUSED:
             if re.search(pattern, text, re.IGNORECASE):
-                return self._error(f"PostgreSQL at {where} refused the connection: {reason}: {do}")
+                told = f"PostgreSQL at {where} refused the connection: {reason}: {do}"
+                return StoreUnavailable(told) if self._ever else kind(told)
         if _NO_CONNECT in text and not self._ever:
             return PermissionDenied(
                 f"PostgreSQL at {where} refused the connection: {reason}: GRANT CONNECT ON DATABASE to the role"
             )
         return StoreUnavailable(f"PostgreSQL at {where} did not answer: {reason}")
-
-    def _error(self, text: str) -> GoQueueError:
-        return StoreUnavailable(text) if self._ever else ConfigurationError(text)
 
 
 def _told(text: str) -> str:
@@ -115,9 +125,9 @@ def _before_values(text: str) -> str:
     return text.split('"', 1)[0].strip().rstrip(":")
 
 
-def _unreadable(error: BaseException | None) -> ConfigurationError:
+def _unreadable(error: BaseException | None) -> InvalidUrl:
     detail = _before_values(str(error)) if isinstance(error, psycopg.ProgrammingError) else "host, port"
-    return ConfigurationError(
+    return InvalidUrl(
         f"the URL of the database cannot be read ({detail} …): "
         "write postgresql://user:password@host:port/database, with %XX for special characters"
     )

@@ -42,6 +42,7 @@ class FaultyStore:
         self.polls: list[tuple[JobRef, ...]] = []
         self.opens = 0
         self.closes = 0
+        self.abandons = 0
         self.on_poll: Callable[[int], None] = lambda _: None
 
     async def enqueue(self, jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
@@ -91,6 +92,9 @@ class FaultyStore:
 
     async def close(self) -> None:
         self.closes += 1
+
+    def abandon(self) -> None:
+        self.abandons += 1
 
 
 class World:

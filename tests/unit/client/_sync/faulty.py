@@ -43,6 +43,7 @@ class FaultyStore:
         self.polls: list[tuple[JobRef, ...]] = []
         self.opens = 0
         self.closes = 0
+        self.abandons = 0
         self.on_poll: Callable[[int], None] = lambda _: None
 
     def enqueue(self, jobs: Sequence[NewJob[object]], retry: bool = False) -> list[Enqueued]:
@@ -92,6 +93,9 @@ class FaultyStore:
 
     def close(self) -> None:
         self.closes += 1
+
+    def abandon(self) -> None:
+        self.abandons += 1
 
 
 class World:

@@ -10,13 +10,14 @@ from weakref import WeakSet
 
 from psycopg import AsyncConnection, AsyncRawCursor, IsolationLevel, OperationalError, ProgrammingError
 from psycopg import errors as pg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from goqueue.model.errors import GoQueueError, StoreUnavailable
 from goqueue.store.postgres.adapters import adapters
 from goqueue.store.postgres.attempts import Attempts
 from goqueue.store.postgres.connections import BESIDE_MAX, Connections, counted
 from goqueue.store.postgres.errors import DriverError, is_bad_row, is_missing_partition, translate
+from goqueue.store.postgres.pools import AsyncConnectionPool, note
 from goqueue.store.postgres.sql import query
 from goqueue.store.postgres.timers import async_after
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from psycopg.abc import PQGen
+    from psycopg_pool import AsyncConnectionPool as Pool
 
     from goqueue.settings import StoreSettings
     from goqueue.store.postgres.statement import Plan, Rows, Statement
@@ -74,6 +76,7 @@ class AsyncDeadlineConnection(AsyncConnection["tuple[Any, ...]"]):
             if attempts is not None:
                 attempts.missed(e)
             raise
+        note(connection)
         if attempts is not None:
             attempts.made()
         return connection
@@ -114,6 +117,7 @@ class AsyncDatabase:
         self._generation = 0
         self._refused = 0
         """Attempts to connect that have failed since the last that did not."""
+        self._pooled: WeakSet[AsyncDeadlineConnection] = WeakSet()
         self._beside: WeakSet[AsyncDeadlineConnection] = WeakSet()
         self._opened_beside = 0
         self.lost = 0
@@ -179,11 +183,12 @@ class AsyncDatabase:
 
         async def configure(connection: AsyncDeadlineConnection) -> None:
             self._refused = 0
+            self._pooled.add(connection)
             connection.deadline_s = deadline_s
             connection.generation = self._generation
             await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
-        async def try_again(pool: AsyncConnectionPool[AsyncDeadlineConnection]) -> None:
+        async def try_again(pool: Pool[Any]) -> None:  # Any: whatever it holds
             # The pool has given up, but does not tell those who wait: they would wait in vain until their deadline.
             bound_s = min(CONNECT_AGAIN_MAX_S, CONNECT_AGAIN_S * 2.0 ** min(self._refused, 16))
             self._refused += 1
@@ -210,6 +215,11 @@ class AsyncDatabase:
         """Close all connections. Idempotent."""
         if self._pool is not None:
             await self._pool.close(timeout=2.0)
+
+    def abandon(self) -> None:
+        """Close all connections from here, without the loop or the threads that use them."""
+        for connection in [*self._pooled, *self._beside]:
+            connection.pgconn.finish()
 
     async def run(self, plan: Plan[T], *, atomic: bool = False, snapshot: bool = False, translated: bool = True) -> T:
         """Run a plan on a connection of the pool: each statement by itself, or ``atomic``: all in one transaction.

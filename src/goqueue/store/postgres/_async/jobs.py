@@ -67,6 +67,10 @@ class AsyncPostgresJobs:
                 await self._database.run(_notify(wake))
         await self._database.close()
 
+    def abandon(self) -> None:
+        """Close all connections at once: the loop that they were used on is closed."""
+        self._database.abandon()
+
     @property
     def connections(self) -> Connections:
         """Count the connections of this store object, for metrics."""

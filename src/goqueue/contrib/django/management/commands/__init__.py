@@ -1,0 +1,1 @@
+"""`goqueue_worker`, `goqueue_migrate`."""
