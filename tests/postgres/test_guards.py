@@ -538,7 +538,7 @@ async def test_a_retry_moves_no_waiting_job_of_another_tenant(make_store: MakeSt
 
 def _retry(lease: Lease) -> list[object]:
     ids = [lease.id]
-    return [None, "default", ids, "-infinity", None, ids, 0.0, 0.0]
+    return [None, "default", ids, "-infinity", None, ids, 0.0, 0.0, None]
 
 
 async def test_a_retry_as_one_statement_passes_over_a_locked_job(make_store: MakeStore, database_url: str) -> None:
