@@ -79,12 +79,10 @@ LEASING: Final = (
         "l.progress::json",
         "lines_alone_keep",
     ),
-    Guard(
+    equivalent(
         "parts/add_logs.sql",
         "no lines keep the lines",
-        "CASE WHEN l.logs IS NULL THEN j.logs ELSE (\n",
-        "CASE WHEN true THEN (\n",
-        "lines_alone_keep",
+        "none are added to those that are there; of a job without any they would be an empty list, which reads the same",
     ),
     Guard(
         "parts/add_logs.sql",
