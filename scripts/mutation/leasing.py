@@ -82,7 +82,7 @@ LEASING: Final = (
     equivalent(
         "parts/add_logs.sql",
         "no lines keep the lines",
-        "none are added to those that are there; of a job without any they would be an empty list, which reads the same",
+        "none are added to those that are there; where there are none, they become an empty list, which reads the same",
     ),
     Guard(
         "parts/add_logs.sql",
