@@ -7,9 +7,10 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import django
 import psycopg
@@ -18,7 +19,6 @@ from django.conf import settings
 from django.db import connections
 from psycopg.conninfo import conninfo_to_dict
 
-from goqueue import AsyncClient
 from goqueue import configuration as configuration_module
 from goqueue.store.postgres import PostgresStore
 from goqueue.store.postgres._sync.jobs import PostgresJobs
@@ -74,19 +74,22 @@ def jobs(url: str) -> list[int]:
 def test_each_kind_of_connection_stores_both_or_neither(shop: ModuleType, database_url: str) -> None:
     functions = [function for name, function in vars(shop).items() if name.startswith("order_")]
     assert len(functions) == ORDERS
+    with asyncio.Runner() as runner:
 
-    async def run(function: object, id: int) -> None:
-        await function(id)  # type: ignore[operator]  # the page's own
-        await shop.async_client.close()
-        vars(shop)["async_client"] = AsyncClient(shop.app)  # the next one has a loop of its own
+        def call(function: Callable[[int], Any], id: int) -> None:
+            if inspect.iscoroutinefunction(function):
+                runner.run(function(id))
+            else:
+                function(id)
 
-    for id, function in enumerate(functions):
-        call = (lambda f, n: asyncio.run(run(f, n))) if inspect.iscoroutinefunction(function) else (lambda f, n: f(n))
-        call(function, id)
-        assert jobs(database_url) == list(range(id + 1)), function
-        with pytest.raises(Exception, match=r"duplicate key|UniqueViolation"):
+        for id, function in enumerate(functions):
             call(function, id)
-        assert jobs(database_url) == list(range(id + 1)), function
+            assert jobs(database_url) == list(range(id + 1)), function
+            with pytest.raises(Exception, match=r"duplicate key|UniqueViolation"):
+                call(function, id)
+            assert jobs(database_url) == list(range(id + 1)), function
+        runner.run(shop.async_client.close())
+        runner.run(shop.async_engine.dispose())
 
 
 def test_the_sql_runs(shop: ModuleType, database_url: str) -> None:
