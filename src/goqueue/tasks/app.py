@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from goqueue.model import limits
 from goqueue.model.errors import DefinitionError, DuplicateTask, UnknownTask
@@ -175,7 +175,7 @@ class GoQueue:
         Raises `DuplicateTask` for a kind that is taken, `UnknownOption`, `DefinitionError` for what cannot be a task.
         """
         if unknown:
-            raise unknown_option("@app.task", unknown, {"kind", *TaskOptions.__struct_fields__})
+            raise unknown_option("@app.task", unknown, cast("Any", type(self).task).__kwdefaults__)
         options = TaskOptions(
             queue=queue,
             priority=priority,
