@@ -10,9 +10,10 @@ from goqueue.engine.executors.threads import ThreadExecutor
 from goqueue.settings import WorkerSettings
 from goqueue.store.memory import Clock, Memory
 from goqueue.testing.asserting import Wanted, all_jobs, listing
-from goqueue.testing.clients import SandboxAsyncClient, SandboxClient
+from goqueue.testing.clients import SandboxAsyncClient, SandboxClient, adopted
 from goqueue.testing.faults import Fault, Faults
 from goqueue.testing.hands import Hands
+from goqueue.wiring import AsyncClient, Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +99,22 @@ class Jobs:
         found = self.jobs(task, args=args, **conditions)
         if found:
             raise AssertionError(f"expected no job {Wanted(task, args=args, **conditions)}. {listing(found)}")
+
+    @contextlib.contextmanager
+    def adopt(self, *clients: Client | AsyncClient) -> Iterator[Self]:
+        """Let clients that the code under test holds (a module's global one) store here, inside the ``with`` block.
+
+        What they have open is left as it is, and is theirs again afterwards. Raises `TypeError` for anything else.
+        """
+        with contextlib.ExitStack() as stack:
+            for client in clients:
+                if isinstance(client, AsyncClient):
+                    stack.enter_context(adopted(client, self.async_client))
+                elif isinstance(client, Client):
+                    stack.enter_context(adopted(client, self.client))
+                else:
+                    raise TypeError(f"adopt takes a goqueue.Client or AsyncClient, not a {type(client).__name__}")
+            yield self
 
     def clear(self) -> None:
         """Forget all jobs, and the faults that wait."""

@@ -159,6 +159,19 @@ class SandboxAsyncClient(wiring.AsyncClient):
             await self._after()
 
 
+@contextlib.contextmanager
+def adopted(client: wiring.Client | wiring.AsyncClient, model: SandboxClient | SandboxAsyncClient) -> Iterator[None]:
+    """Let ``client`` be ``model`` inside the ``with`` block: other code holds it, under a name of its own."""
+    kept = {"__class__": type(client), "__dict__": client.__dict__}
+    for name, value in {"__class__": type(model), "__dict__": model.__dict__}.items():
+        object.__setattr__(client, name, value)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            object.__setattr__(client, name, value)
+
+
 def _require_all_final(memory: Memory, jobs: Sequence[Job[Any] | AsyncJob[Any]]) -> None:
     store = SyncMemoryStore(memory)
     for job in jobs:

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from goqueue import Context, GoQueue, JobFailed, LeaseLost, ResultTimeout, RetryPolicy, SnoozeJob
+from goqueue import (
+    AsyncClient,
+    Client,
+    Context,
+    GoQueue,
+    JobFailed,
+    LeaseLost,
+    ResultTimeout,
+    RetryPolicy,
+    SnoozeJob,
+)
 from goqueue.model.state import JobState
 from goqueue.testing import AsyncSandbox, Ran, Sandbox
 from goqueue.testing.hands import RUNS_MAX, TooManyRuns
@@ -218,6 +228,34 @@ def test_jobs_can_run_as_they_are_enqueued(sandbox: Sandbox) -> None:
             sandbox.client.enqueue(fail.job(1))
     sandbox.client.enqueue(send.job(Mail("bob")))
     assert seen == [("send", "ada")]
+
+
+def test_a_client_that_others_hold_can_be_adopted(sandbox: Sandbox) -> None:
+    held = Client(app, "postgresql://nobody@127.0.0.1:1/nothing")
+    with sandbox.adopt(held):
+        job = held.enqueue(send.job(Mail("ada")))
+        with pytest.raises(ResultTimeout):
+            job.result()
+        assert sandbox.drain().completed == 1
+        assert job.result() == "sent to ada"
+        with sandbox.inline():
+            assert held.enqueue(send.job(Mail("bob"))).result() == "sent to bob"
+    sandbox.assert_enqueued(send, count=2)
+    assert (type(held), held._store) == (Client, None)
+    held.close()
+    with pytest.raises(TypeError, match="not a str"), sandbox.adopt("client"):  # type: ignore[arg-type]  # on purpose
+        pass
+
+
+async def test_an_async_client_that_others_hold_can_be_adopted() -> None:
+    held = AsyncClient(app, "postgresql://nobody@127.0.0.1:1/nothing")
+    async with AsyncSandbox(app) as sandbox:
+        with sandbox.adopt(held):
+            job = await held.enqueue(send.job(Mail("ada")))
+            await sandbox.drain()
+            assert await job.result() == "sent to ada"
+    assert type(held) is AsyncClient
+    await held.close()
 
 
 def test_a_connection_of_the_tests_own_stores_at_once(sandbox: Sandbox) -> None:
