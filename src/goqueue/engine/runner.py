@@ -277,18 +277,16 @@ class Runner:
 
     def lose(self, held: Iterable[Held]) -> None:
         """Stop what the store says is no longer ours; its outcomes would be refused."""
-        # What its handler has completed and committed is no lease any more, and nothing is lost with it.
-        held = [one for one in held if not self._completing(one)]
+        # What was decided here since the beat was sent is not lost, nor what its handler has completed by itself.
+        ours = {(run.lease.id, run.lease.fence) for run in self.running.values() if not run.completing}
+        ours |= {(lease.id, lease.fence) for lease, _ in (*self._waiting, *self._suspects.waiting)}
+        held = [one for one in held if (one.ref.id, one.fence) in ours]
         if not held:
             return
         log.warning("lose", jobs=len(held), job_ids=[one.ref.id for one in held[:10]])
         self._take_out({(one.ref.id, one.fence) for one in held})
         self._interrupt_all(self._find(held))
         self._take_turn_soon()
-
-    def _completing(self, held: Held) -> bool:
-        run = self.running.get(held.ref.id)
-        return run is not None and run.completing and run.lease.fence == held.fence
 
     def _take_out(self, keys: set[tuple[str, int]]) -> list[Lease]:
         """Take those with these ids and fences out of what waits for a slot, and return them."""
