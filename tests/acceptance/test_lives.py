@@ -195,6 +195,8 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "cancel_many": lambda c: c.cancel_many(kinds=["add"]),
     "delete_many": lambda c: c.delete_many(kinds=["add"], states=["dead"]),
     "retry_many": lambda c: c.retry_many(kinds=["add"]),
+    "wait_all": lambda c: c.wait_all([]),
+    "as_completed": lambda c: list(c.as_completed([])),
     "with": lambda c: c.__enter__(),
 }
 

@@ -12,7 +12,7 @@ from goqueue.model.errors import ResultTimeout
 from goqueue.store.memory import MemoryStore, SyncMemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from goqueue.client._async.job import AsyncJob
     from goqueue.client._sync.job import Job
@@ -163,13 +163,16 @@ class SandboxAsyncClient(wiring.AsyncClient):
 def adopted(client: wiring.Client | wiring.AsyncClient, model: SandboxClient | SandboxAsyncClient) -> Iterator[None]:
     """Let ``client`` be ``model`` inside the ``with`` block: other code holds it, under a name of its own."""
     kept = {"__class__": type(client), "__dict__": client.__dict__}
-    for name, value in {"__class__": type(model), "__dict__": model.__dict__}.items():
-        object.__setattr__(client, name, value)
+    _become(client, {"__class__": type(model), "__dict__": model.__dict__})
     try:
         yield
     finally:
-        for name, value in kept.items():
-            object.__setattr__(client, name, value)
+        _become(client, kept)
+
+
+def _become(client: object, attributes: Mapping[str, object]) -> None:
+    for name, value in attributes.items():
+        object.__setattr__(client, name, value)
 
 
 def _require_all_final(memory: Memory, jobs: Sequence[Job[Any] | AsyncJob[Any]]) -> None:

@@ -115,13 +115,13 @@ class Waits(Protocol):
             self._waiter.leave(party)
 
     def _check_waits(self, jobs: list[Job[Any]], timeout_s: float | None, allow_in_handler: bool) -> None:
-        self._refuse_closed()
+        self._enter()
         results.check_handles(self, jobs)
         results.check_wait(jobs[0].id if jobs else "", timeout_s, allow_in_handler or not jobs)
 
     # -- what the client brings -----------------------------------------------------------------------
 
-    def _refuse_closed(self) -> None: ...
+    def _enter(self) -> None: ...
 
 
 def _ref(job: Job[Any]) -> JobRef:
