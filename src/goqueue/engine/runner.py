@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from goqueue.engine import news
 from goqueue.engine.attempts import Attempts
 from goqueue.engine.completion import rolled_back
 from goqueue.engine.failure import HandlerHung
@@ -21,8 +22,6 @@ from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
 from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop, verdict
-from goqueue.model import limits
-from goqueue.model.lease import Held
 from goqueue.model.outcome import Complete, Settlement
 from goqueue.tasks import onion
 from goqueue.tasks.versions import MARK, version_in
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from goqueue.engine.executors.threads import ThreadExecutor
     from goqueue.engine.journal import JobJournal
     from goqueue.model.job import JobRef
-    from goqueue.model.lease import Lease
+    from goqueue.model.lease import Held, Lease
     from goqueue.model.outcome import Note, Outcome
     from goqueue.settings import WorkerSettings
     from goqueue.tasks.app import GoQueue
@@ -205,11 +204,8 @@ class Runner:
 
     def _start(self, lease: Lease, claimed_at: float, *, alone: bool = False) -> None:
         task = self._tasks.get(lease.kind)
-        if task is None:
-            self._decide(lease, self._unknown.snooze(lease))
-            return
-        if lease.meta is not None and MARK in lease.meta and version_in(lease.meta) > task.version:
-            self._decide(lease, self._unknown.snooze_newer(lease, task.version))
+        if task is None or (lease.meta is not None and MARK in lease.meta and version_in(lease.meta) > task.version):
+            self._decide(lease, self._unknown.snooze(lease, task))
             return
         if lease.id in self.running:
             # Lost, then claimed again here before its handler had stopped.
@@ -344,25 +340,13 @@ class Runner:
             self._give_up(run)
 
     def held(self) -> tuple[Held, ...]:
-        """List all leases for a beat, with the progress and the lines that are new: `limits.LOGS_SENT_MAX` of these."""
-        lines_left = limits.LOGS_SENT_MAX
-        held: list[Held] = []
-        for run in self.running.values():
-            logs = run.news(lines_left) if run.logs and lines_left else ()
-            lines_left -= len(logs)
-            held.append(Held(run.lease.ref, run.lease.fence, run.progress, logs))
-        return (
-            *held,
-            *(Held(lease.ref, lease.fence) for lease, _ in (*self._waiting, *self._suspects.waiting)),
-        )
+        """List all leases for a beat, with what their handlers have said since the last one."""
+        waiting = (lease for lease, _ in (*self._waiting, *self._suspects.waiting))
+        return news.held(self.running.values(), waiting)
 
     def said(self, held: Iterable[Held], unkept: Collection[JobRef]) -> None:
         """Forget the progress and the lines that a beat has brought to the store."""
-        for one in held:
-            if (one.progress is not None or one.logs) and one.ref not in unkept:
-                run = self.running.get(one.ref.id)
-                if run is not None and run.lease.fence == one.fence:
-                    run.sent(one)
+        news.said(self.running, held, unkept)
 
     async def close(self) -> None:
         """End the executors. Idempotent."""
@@ -377,7 +361,7 @@ class Runner:
 
     def _decide_run(self, run: Running, outcome: Outcome) -> None:
         if self._end(run):
-            self._decide(run.lease, outcome, _note(run), in_doubt=run.completing)
+            self._decide(run.lease, outcome, run.note(), in_doubt=run.completing)
 
     def _finish(self, run: Running, returned: object, raised: BaseException | None) -> Outcome | None:
         """Judge it and let it go. None if it was decided before."""
@@ -387,7 +371,7 @@ class Runner:
         if run.completing:
             returned, raised = None, raised or rolled_back(lease)
         elif returned is None and raised is None and run.stop is Stop.NONE:
-            self._decide(lease, COMPLETE, _note(run))  # what the verdict would be, and what most are
+            self._decide(lease, COMPLETE, run.note())  # what the verdict would be, and what most are
             return COMPLETE
         outcome = verdict(
             returned,
@@ -399,7 +383,7 @@ class Runner:
             random01=self._random01(),
             since_claim_s=time.monotonic() - run.claimed_at,
         )
-        self._decide(lease, outcome, _note(run), in_doubt=run.completing)
+        self._decide(lease, outcome, run.note(), in_doubt=run.completing)
         return outcome
 
     def _end(self, run: Running) -> bool:
@@ -428,7 +412,3 @@ class Runner:
         self.finished += 1
         if not self._turn_due:
             self._take_turn_soon()
-
-
-def _note(run: Running) -> Note | None:
-    return None if run.progress is None and run.logs is None else run.note()

@@ -96,6 +96,8 @@ class Running:
 
     def note(self) -> Note | None:
         """Return what no beat has brought to the store."""
+        if self.progress is None and self.logs is None:
+            return None
         logs = self.news(limits.LOGS_KEPT_MAX) if self.logs else ()
         return Note(self.progress, logs) if logs or self.progress is not None else None
 

@@ -15,6 +15,7 @@ from goqueue.model.outcome import UNKNOWN_KIND, Snooze
 if TYPE_CHECKING:
     from goqueue.model.lease import Lease
     from goqueue.settings import WorkerSettings
+    from goqueue.tasks.app import AnyTask
 
 KINDS_MAX: Final = 1_000
 """Kinds that are remembered; beyond it all begin again with the shortest snooze."""
@@ -29,18 +30,19 @@ class UnknownKinds:
         self._settings = settings
         self._growing: dict[str, _Growing] = {}
 
-    def snooze(self, lease: Lease) -> Snooze:
-        """Put this job off. The first of a kind is logged; the reason is kept with each job."""
-        reason = f"{UNKNOWN_KIND} {lease.kind!r} in this worker"
-        return self._snooze(lease, lease.kind, reason, "no task of this kind in this worker")
+    def snooze(self, lease: Lease, task: AnyTask | None) -> Snooze:
+        """Put this job off. The first of a kind is logged; the reason is kept with each job.
 
-    def snooze_newer(self, lease: Lease, known: int) -> Snooze:
-        """The same for a job whose arguments are of a version that is newer than the task's."""
-        said = (msgspec.json.decode(lease.meta) if lease.meta else {}).get(VERSION_KEY, "")
+        With a ``task`` it is of a kind that is known, but its arguments are of a version that is newer.
+        """
+        if task is None:
+            reason = f"{UNKNOWN_KIND} {lease.kind!r} in this worker"
+            return self._snooze(lease, lease.kind, reason, "no task of this kind in this worker")
+        said = (msgspec.json.decode(lease.meta) if lease.meta else {}).get(VERSION_KEY, "")[:20]
         reason = (
-            f"its arguments are of version {said[:20]}, this worker's {lease.kind!r} knows up to {known}: update it"
+            f"its arguments are of version {said}, this worker's {lease.kind!r} knows up to {task.version}: update it"
         )
-        return self._snooze(lease, f"{lease.kind} {said[:20]}", reason, reason)
+        return self._snooze(lease, f"{lease.kind} {said}", reason, reason)
 
     def _snooze(self, lease: Lease, name: str, reason: str, logged: str) -> Snooze:
         growing = self._growing.get(name)
