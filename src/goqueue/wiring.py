@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from goqueue.client._async.client import AsyncClient as _AsyncClient
 from goqueue.client._sync.client import Client as _Client
 from goqueue.configuration import configuration
-from goqueue.model.errors import InvalidUrl, NotConfigured
+from goqueue.model.errors import ConfigurationError, InvalidUrl, NotConfigured
 from goqueue.model.job import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -123,6 +123,11 @@ class _Transactions:
         return enqueue_in(conn, jobs, None)
 
 
+def _check_app(app: object) -> None:
+    if isinstance(app, str):
+        raise ConfigurationError("a client's first argument is the application: Client(app, url), or Client(url=url)")
+
+
 class AsyncClient(_AsyncClient):
     """Store, find and change jobs from async code. Connects at its first use.
 
@@ -130,6 +135,7 @@ class AsyncClient(_AsyncClient):
     """
 
     def __init__(self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT) -> None:
+        _check_app(app)
         super().__init__(app, connect=lambda: _open_jobs_async(url), transactions=_AsyncTransactions(), tenant=tenant)
 
 
@@ -140,6 +146,7 @@ class Client(_Client):
     """
 
     def __init__(self, app: GoQueue | None = None, url: str | None = None, *, tenant: str = DEFAULT_TENANT) -> None:
+        _check_app(app)
         super().__init__(app, connect=lambda: _open_jobs(url), transactions=_Transactions(), tenant=tenant)
 
 

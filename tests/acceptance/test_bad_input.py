@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from goqueue.model.errors import (
     DatabaseMissing,
     DefinitionError,
     GoQueueError,
+    InvalidInput,
+    InvalidJob,
     InvalidUrl,
     LoginRefused,
     NotConfigured,
@@ -25,6 +28,8 @@ from goqueue.model.errors import (
     UnknownOption,
 )
 from goqueue.tasks.app import GoQueue
+from goqueue.tasks.middleware import Middleware
+from goqueue.tasks.retry import RetryPolicy
 from goqueue.wiring import AsyncClient, Client
 
 SECRET = "s3cret"
@@ -117,8 +122,8 @@ def test_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "give, said",
     [
-        (lambda more: app.task(**more), r"@app.task has no option 'retries': do you mean retry\?"),
-        (lambda more: add.job(1).options(**more), r".options has no option 'retries': do you mean retry\?"),
+        (lambda more: app.task(**more), r"@app.task has no option 'retries': do you mean max_attempts\?"),
+        (lambda more: add.job(1).options(**more), r".options has no option 'retries': do you mean max_attempts\?"),
     ],
 )
 def test_an_unknown_option(give: Callable[[Any], object], said: str) -> None:
@@ -128,3 +133,61 @@ def test_an_unknown_option(give: Callable[[Any], object], said: str) -> None:
     assert isinstance(error.value, TypeError)  # as Python has it
     with pytest.raises(UnknownOption, match=r"'zzz': there are: .*max_attempts"):
         give({"zzz": 3})
+
+
+# -- calls that look right --------------------------------------------------------------------------
+
+
+def test_a_task_is_no_job() -> None:
+    client = Client(app, "postgresql://nobody@127.0.0.1:1/x")
+    given: Any
+    for given in (add, add(1), "add", None):
+        with pytest.raises(InvalidJob, match=r"task\.job\(\.\.\.\) makes"):
+            client.enqueue(given)
+    one: Any = add.job(1)
+    with pytest.raises(InvalidInput, match=r"enqueue\(job\) is for one"):
+        client.enqueue_many(one)
+    client.close()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_url_is_no_application(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"Client\(url=url\)") as told:
+        kind(f"postgresql://me:{SECRET}@host/x")
+    assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [("max_retries", "max_attempts"), ("countdown", "delay_s"), ("eta", "run_at"), ("timeout", "timeout_s")],
+)
+def test_options_by_their_names_elsewhere_are_told_by_ours(name: str, meant: str) -> None:
+    with pytest.raises(UnknownOption, match=f"do you mean {meant}"):
+        add.job(1).options(**{name: 3})  # type: ignore[arg-type]  # on purpose
+
+
+def test_what_should_be_a_list_is_told_so() -> None:
+    one: Any = Middleware()
+    with pytest.raises(DefinitionError, match=r"middleware=\[Middleware\(\.\.\.\)\]"):
+        GoQueue(middleware=one)
+    cls: Any = ValueError
+    with pytest.raises(DefinitionError, match=r"no_retry_on=\[ValueError\]"):
+        RetryPolicy.fixed(1, no_retry_on=cls)
+
+
+def test_a_lifespan_that_is_none_is_told_so() -> None:
+    made: Any = 5
+    with pytest.raises(DefinitionError, match="makes an async context manager"):
+        GoQueue(lifespan=made)
+    plain: Any = contextlib.nullcontext
+
+    def with_application(app: GoQueue) -> None: ...
+
+    asked: Any = with_application
+    with contextlib.suppress(DefinitionError):
+        GoQueue(lifespan=plain).live()
+    with pytest.raises(DefinitionError, match="called without arguments"):
+        GoQueue(lifespan=asked).live()
+    number: Any = lambda: 5  # noqa: E731  as users write it
+    with pytest.raises(DefinitionError, match=r"contextlib\.asynccontextmanager"):
+        GoQueue(lifespan=number).live()

@@ -148,7 +148,7 @@ class Tally:
     def note(self, error: Exception) -> None:
         """Say, with an error that ends it early, how far it has come and how to go on."""
         said = f"The first {self._taken} jobs of this enqueue_many are stored." if self._taken else ""
-        if self.run is not None:
+        if self.run is not None and not isinstance(error, IdConflict):
             said += " The same jobs with the same run_id store what is missing, and nothing twice."
         elif isinstance(error, StoreUnavailable) and not isinstance(error, NotSent):
             said += " Of the next 1,000 it is not known; with a run_id the same call could be made again."

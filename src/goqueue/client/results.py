@@ -134,7 +134,10 @@ def checked_status(id: str, what: str, status: ChangeStatus) -> ChangeStatus:
 
 def not_found(id: str) -> JobNotFound:
     """Say that there is no such job."""
-    return JobNotFound(f"no job has the id {id}: it never existed, was deleted, or its retention has passed")
+    return JobNotFound(
+        f"no job has the id {id}: it never existed, was deleted, its retention has passed, or the transaction that"
+        " enqueues it is not committed"
+    )
 
 
 def first_conflict(conflicts: dict[int, Conflict]) -> str:

@@ -154,7 +154,7 @@ class Worker:
     # -- life -------------------------------------------------------------------------------------
 
     def _lifespan(self) -> contextlib.AbstractAsyncContextManager[object]:
-        return self._app.lifespan() if self._app.lifespan is not None else contextlib.nullcontext()
+        return self._app.live()
 
     async def _run(self, state: object, *, until_idle: bool) -> None:
         parts = self._parts = _Parts(self)

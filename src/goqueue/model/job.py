@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, Literal, Never, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, Never, TypeAlias, TypeVar
 
 import msgspec
 
@@ -110,15 +110,21 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
     kind: str
     args: bytes = b"{}"
     queue: str = DEFAULT_QUEUE
+    """At most 128 characters."""
     priority: int = limits.PRIORITY_DEFAULT
+    """0 is claimed first, 9 last."""
     id: str = ""
     """UUIDv7; made by `goqueue.tasks.prepare` when empty."""
     tenant: str = DEFAULT_TENANT
     group_key: str = ""
     run_at: datetime | None = None
+    """Not before this instant, which has a time zone."""
     delay_s: float | None = None
+    """Not before so many seconds after the enqueue."""
     max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
+    """After so many attempts it is dead. An attempt whose process died is one."""
     max_crashes: int = limits.MAX_CRASHES_DEFAULT
+    """With so many deaths of its process it is dead."""
     timeout_s: float | None = None
     """How long one attempt may run; None: as its task says where it runs."""
     schedule_to_start_s: float | None = None
@@ -206,16 +212,21 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kind: str
     args: msgspec.Raw
+    """A JSON object, as bytes: ``json.loads(bytes(record.args))``."""
     queue: str
     priority: int
     state: JobState
     attempt: int
+    """How many attempts were spent: claims without those that were handed back or snoozed."""
     max_attempts: int
     crashes: int
+    """How many times the process died in which it ran."""
     max_crashes: int
     run_at: datetime
+    """When its next attempt is due, or its last one was."""
     created_at: datetime
     attempted_at: datetime | None = None
+    """When its last attempt was claimed."""
     finished_at: datetime | None = None
     timeout_s: float | None = None
     schedule_to_start_s: float | None = None
@@ -226,7 +237,9 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     meta: dict[str, str] = {}
     unique_key: str | None = None
     result: msgspec.Raw | None = None
+    """JSON, as bytes; None for a handler that returned nothing. ``Job.result`` decodes it to its type."""
     errors: tuple[JobError, ...] = ()
+    """What its attempts have raised, oldest first; at most 20 are kept."""
     reason: str | None = None
     """Why it was cancelled or is dead (``attempts``, ``not_retryable``, ``retry_for``, ``deadline``, ``expired``,
     ``crashed``, or the handler's own words); of a waiting job that was put off, why."""
@@ -243,9 +256,25 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         return JobRef(self.tenant, self.queue, self.id)
 
 
+_CALLED_ELSEWHERE: Final = {
+    "args": "task.job(...)",
+    "attempts": "max_attempts",
+    "countdown": "delay_s",
+    "delay": "delay_s",
+    "eta": "run_at",
+    "expires": "deadline_s",
+    "max_retries": "max_attempts",
+    "name": "kind",
+    "retries": "max_attempts",
+    "time_limit": "timeout_s",
+    "timeout": "timeout_s",
+}
+"""Options by their names in other systems."""
+
+
 def unknown_option(where: str, given: Mapping[str, object], known: Collection[str]) -> UnknownOption:
     """Return the error for options that there are not: it names what was probably meant, or all that there are."""
     name = min(given)
-    near = get_close_matches(name, known, n=1)
+    near = [_CALLED_ELSEWHERE[name]] if name in _CALLED_ELSEWHERE else get_close_matches(name, known, n=1)
     hint = f"do you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
     return UnknownOption(f"{where} has no option {name!r}: {hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
@@ -15,7 +16,6 @@ from goqueue.tasks.task import CallableTask, RunIn, Task, TaskOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
 
     from goqueue.model.job import Json, Unique
     from goqueue.tasks.batch import BatchContext
@@ -74,9 +74,10 @@ class BatchDecorator(Protocol):
 class GoQueue:
     """The tasks of an application, by kind.
 
-    ``retry`` is the policy of tasks that name none. ``lifespan`` makes an async context manager that each worker
-    process enters before its first job and leaves after its last; what it yields is ``Context.state``.
-    ``middleware`` goes around every run and every enqueue, the first outermost.
+    ``retry`` is the policy of tasks that name none. ``lifespan`` is a function without arguments that makes an async
+    context manager (``contextlib.asynccontextmanager`` around an async generator that yields once): each worker
+    process, and each child of ``run_in="process"``, enters it before its first job and leaves it after its last. What
+    it yields is ``Context.state``. ``middleware`` goes around every run and every enqueue, the first outermost (`Middleware`).
     """
 
     def __init__(
@@ -89,6 +90,10 @@ class GoQueue:
     ) -> None:
         self.name = name
         self.retry = retry
+        if lifespan is not None and not callable(lifespan):
+            raise DefinitionError(
+                f"lifespan takes a function that makes an async context manager, {lifespan!r} is none"
+            )
         self.lifespan = lifespan
         self.middleware = onion.check(middleware)
         self._tasks: dict[str, AnyTask] = {}
@@ -264,6 +269,24 @@ class GoQueue:
                 raise _duplicate(kind, task, self._runs[kind])
         self._tasks.update(other.tasks)
         self._runs.update(other.runs)
+
+    def live(self) -> AbstractAsyncContextManager[object]:
+        """Make what a process enters before its first job and leaves after its last; it yields ``Context.state``.
+
+        Raises `DefinitionError` for a lifespan that makes something else.
+        """
+        if self.lifespan is None:
+            return nullcontext()
+        try:
+            made = self.lifespan()
+        except TypeError as e:
+            raise DefinitionError(f"the lifespan is called without arguments, which has failed: {e}") from e
+        if not isinstance(made, AbstractAsyncContextManager):
+            raise DefinitionError(
+                f"the lifespan makes a {type(made).__name__}, which is no async context manager: decorate an async"
+                " function that yields once with contextlib.asynccontextmanager"
+            )
+        return made
 
     def find(self, kind: str) -> AnyTask:
         """Return the task that runs this kind. Raises `UnknownTask`."""

@@ -88,6 +88,7 @@ class Context(Generic[State]):
         self._lease = lease
         self._port = port
         self.state = state
+        """What the application's lifespan has yielded in this process; None if it has none."""
 
     @property
     def job_id(self) -> str:
@@ -241,8 +242,11 @@ class Context(Generic[State]):
         """Complete this job inside your own transaction on ``conn``: it is completed exactly if you commit.
 
         So what the same transaction writes happens exactly once, whatever dies when. ``conn`` is a connection or a
-        session to the database of the jobs, as `Client.enqueue` takes; with an async one await this, with a sync one it
-        is done when this returns. ``result`` is the job's result; what the handler returns is not looked at any more.
+        session to the database of the jobs, as `Client.enqueue` takes; with an async one await this before your commit
+        (forgotten, nothing is completed, and the attempt ends as any other), with a sync one it is done when this
+        returns. ``result`` is the job's result; what the handler returns is not looked at any more. Only PostgreSQL
+        can: in a test's `Sandbox` it raises `InvalidInput`.
+
         Commit before it returns: if the transaction was rolled back, the attempt has failed (`CompletionRolledBack`).
 
         Raises `LeaseLost`, and then roll back, when the job is not this attempt's any more, or is completed already.

@@ -26,9 +26,14 @@ class Middleware:
     def run(self, ctx: Context[Any]) -> Generator[None, object, None]:  # noqa: ARG002  for those that override it
         """Go around one attempt: ``result = yield`` is where the handler runs, in its own task, thread or process.
 
-        What the handler raises is raised at the ``yield``. Let it pass, or raise another in its place; caught and not
-        raised again, the attempt has succeeded, with no result. Context variables that are set before the ``yield`` are
-        seen by the handler. An error of the middleware itself is the attempt's.
+        What the handler raises is raised at the ``yield``: also `JobSignal` (retry, snooze, cancel, dead on purpose),
+        arguments that cannot be decoded, and ``asyncio.CancelledError`` where the engine interrupts an async handler
+        (its time is over, its job is cancelled, its worker stops). A plain handler that does not heed its stop, and a
+        process that dies, raise nothing here: the engine decides those attempts without it. Let an error pass, or
+        raise another in its place; caught and not raised again, the attempt has succeeded, with no result.
+
+        Context variables that are set before the ``yield`` are seen by the handler. An error of the middleware itself
+        is the attempt's.
         """
         yield
 

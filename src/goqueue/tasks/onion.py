@@ -27,6 +27,8 @@ Layers: TypeAlias = "tuple[Middleware, ...]"
 
 def check(middleware: Iterable[Middleware]) -> Layers:
     """Return what an application was given. Raises `DefinitionError`."""
+    if isinstance(middleware, Middleware):
+        raise DefinitionError(f"middleware takes a list: write middleware=[{type(middleware).__name__}(...)]")
     layers = tuple(middleware)
     for one in layers:
         if isinstance(one, type):

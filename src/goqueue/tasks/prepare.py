@@ -16,7 +16,7 @@ import msgspec
 
 from goqueue.model import limits
 from goqueue.model.errors import InvalidJob
-from goqueue.model.job import VERSION_KEY, OnConflict
+from goqueue.model.job import VERSION_KEY, NewJob, OnConflict
 from goqueue.model.retry import RetryDelays
 from goqueue.model.state import FINAL_STATES
 from goqueue.tasks.codec import CheckedArgs, canonical, check_json
@@ -26,7 +26,7 @@ from goqueue.tasks.versions import check_meta
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from goqueue.model.job import NewJob, Unique
+    from goqueue.model.job import Unique
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -49,6 +49,8 @@ def prepare(job: NewJob[R], tenant: str | None = None) -> NewJob[R]:
 
     ``tenant`` replaces the job's own, for callers that act for one tenant.
     """
+    if not isinstance(job, NewJob):
+        raise InvalidJob(f"must be a NewJob, which task.job(...) makes, is a {type(job).__name__}")
     if tenant is not None and tenant != job.tenant:
         job = msgspec.structs.replace(job, tenant=tenant)
     _name(job.kind, "/kind", limits.KIND_CHARS_MAX)

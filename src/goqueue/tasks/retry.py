@@ -79,7 +79,7 @@ class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
             factor=factor,
             cap_s=cap_s,
             jitter=Jitter(jitter),
-            no_retry_on=tuple(no_retry_on),
+            no_retry_on=_listed(no_retry_on),
             rules=tuple((on or {}).items()),
             retry_for_s=retry_for_s,
             retry_after_max_s=retry_after_max_s,
@@ -100,7 +100,7 @@ class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
         return cls(
             delays_s=(delay_s,),
             jitter=Jitter(jitter),
-            no_retry_on=tuple(no_retry_on),
+            no_retry_on=_listed(no_retry_on),
             rules=tuple((on or {}).items()),
             retry_for_s=retry_for_s,
             retry_after_max_s=retry_after_max_s,
@@ -123,7 +123,7 @@ class RetryPolicy(RetryDelays, frozen=True, kw_only=True):
         return cls(
             delays_s=tuple(delays_s),
             jitter=Jitter(jitter),
-            no_retry_on=tuple(no_retry_on),
+            no_retry_on=_listed(no_retry_on),
             rules=tuple((on or {}).items()),
             retry_for_s=retry_for_s,
             retry_after_max_s=retry_after_max_s,
@@ -220,3 +220,9 @@ def _within(value: object, low: float, high: float) -> bool:
 
 
 DEFAULT_RETRY = RetryPolicy()
+
+
+def _listed(classes: Sequence[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    if isinstance(classes, type):
+        raise DefinitionError(f"retry: no_retry_on takes a list: write no_retry_on=[{classes.__name__}]")
+    return tuple(classes)

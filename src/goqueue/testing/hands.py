@@ -112,11 +112,9 @@ class Hands:
             raise
 
     async def _live(self, entered: asyncio.Future[object]) -> None:
-        lifespan = self._app.lifespan
-        assert lifespan is not None
         async with contextlib.AsyncExitStack() as stack:
             try:
-                state = await stack.enter_async_context(lifespan())
+                state = await stack.enter_async_context(self._app.live())
             except BaseException as error:
                 if not entered.done():
                     entered.set_exception(error)

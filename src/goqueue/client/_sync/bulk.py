@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Iterable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
@@ -70,12 +71,17 @@ class Bulk(Protocol):
         With ``handles=False`` it returns `EnqueuedMany`, the counts, and its memory does not grow with the jobs.
 
         ``run_id`` (`goqueue.new_id` makes one) makes it safe to repeat: the ids of the jobs come from it and from their
-        positions, so the same jobs in the same order, enqueued again under it after a crash, are stored exactly once.
+        positions, so the same jobs in the same order, enqueued again under it after a crash, are stored exactly once
+        (as long as those that have ended are kept: a job that was deleted, or has left the history, is stored anew).
 
         Raises like `enqueue`; for jobs that meet a conflict `PartlyEnqueued`, after all others are stored (with
         ``handles=False`` they are only counted). With ``run_id`` a job that differs from the one that is stored at its
         place is an `IdConflict` at once. A note of each error says how many jobs are stored.
         """
+        if not isinstance(jobs, Iterable | AsyncIterable):
+            raise InvalidInput(
+                f"takes an iterable of jobs, not a {type(jobs).__name__}: enqueue(job) is for one", "/jobs"
+            )
         if run_id is not None and conn is not None:
             raise InvalidInput("a transaction of your own is stored whole or not at all: it needs none", "/run_id")
         tally = Tally(run_id=run_id, keep=handles, progress=progress, began_at=monotonic())

@@ -85,7 +85,7 @@ class Home:
         """One task for all of it: what is entered in a task must often be left in the same."""
         self._leaving = asyncio.Event()
         if app.lifespan is not None:
-            async with app.lifespan() as self.state:
+            async with app.live() as self.state:
                 entered.set()
                 await self._leaving.wait()
 
