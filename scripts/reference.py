@@ -49,8 +49,9 @@ PAGES: Final = (
     PageOf(
         "application.md",
         "The application",
-        "What an application defines: its tasks, how they are retried. Definitions open nothing. Examples: "
-        "the [guide](../guide.md), [middleware, lifespan](../guides/middleware.md), [arguments](../guides/arguments.md).",
+        "What an application defines: its tasks, how they are retried. Definitions open nothing. "
+        "Examples: the [guide](../guide.md), [middleware, lifespan](../guides/middleware.md), "
+        "[arguments](../guides/arguments.md).",
         (
             "goqueue.GoQueue",
             "goqueue.tasks.task.Task",
@@ -85,7 +86,8 @@ PAGES: Final = (
         "Clients",
         "`Client` blocks its thread; `AsyncClient` has the same methods, to be awaited, and its `AsyncJob` those of "
         "`Job`. Both connect at their first use, and are context managers that close at the end. `conn=` takes "
-        "connections of psycopg, asyncpg, psycopg2, SQLAlchemy and Django: [your transaction](../guides/transactions.md).",
+        "connections of psycopg, asyncpg, psycopg2, SQLAlchemy and Django: "
+        "[your transaction](../guides/transactions.md).",
         (
             "goqueue.Client",
             "goqueue.AsyncClient",
@@ -117,7 +119,8 @@ PAGES: Final = (
         "Testing",
         "How to use it: [the guide](../guides/testing.md). pytest finds these fixtures by itself: `goqueue_app` (the"
         " application that `[tool.goqueue] app` names, unless a suite has one of its own), `goqueue_sandbox` (a "
-        "`Sandbox` of it for each test), `goqueue_postgres_url` (for each test a database of its own, with the schema).",
+        "`Sandbox` of it for each test), `goqueue_postgres_url` (for each test a database of its own, "
+        "with the schema).",
         (
             "goqueue.testing.Sandbox",
             "goqueue.testing.AsyncSandbox",

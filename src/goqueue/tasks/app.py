@@ -77,7 +77,8 @@ class GoQueue:
     ``retry`` is the policy of tasks that name none. ``lifespan`` is a function without arguments that makes an async
     context manager (``contextlib.asynccontextmanager`` around an async generator that yields once): each worker
     process, and each child of ``run_in="process"``, enters it before its first job and leaves it after its last. What
-    it yields is ``Context.state``. ``middleware`` goes around every run and every enqueue, the first outermost (`Middleware`).
+    it yields is ``Context.state``. ``middleware`` goes around every run and every enqueue, the first outermost
+    (`Middleware`).
     """
 
     def __init__(
