@@ -138,6 +138,7 @@ async def test_a_second_completion_and_a_late_one_are_refused(
     kind: type[Caller], place: Place, app: GoQueue, database_url: str
 ) -> None:
     kept: list[Context[None]] = []
+    ended = asyncio.Event()  # final by its commit, the first goes on with the connection that the second uses, too
     async with calling(kind, database_url) as caller:
 
         @app.task
@@ -152,6 +153,7 @@ async def test_a_second_completion_and_a_late_one_are_refused(
             with pytest.raises(LeaseLost, match="before"):
                 await caller.complete(ctx)
             await caller.do(caller.rollback)
+            ended.set()
 
         @app.task
         async def other(ctx: Context[None]) -> None:
@@ -163,6 +165,8 @@ async def test_a_second_completion_and_a_late_one_are_refused(
         async with place.working(app):
             job = await place.enqueue(act.job())
             await place.final(job)
+            async with asyncio.timeout(DEADLINE_S):
+                await ended.wait()
             assert (await place.final(await place.enqueue(other.job()))).state is JobState.COMPLETED
     assert place.effects(job) == [1]
     assert place.failures == set()
