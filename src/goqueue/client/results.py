@@ -22,6 +22,7 @@ from goqueue.model.errors import (
     WouldDeadlock,
     WrongState,
 )
+from goqueue.model.job import OnConflict
 from goqueue.model.query import ChangeStatus, Filter, Query
 from goqueue.model.state import JobState
 from goqueue.tasks.codec import canonical
@@ -107,7 +108,12 @@ def pause_s(settings: ClientSettings, tries: int) -> float:
 
 
 def same_job(job: NewJob[object], record: JobRecord) -> bool:
-    """Tell whether a stored job is the one that was asked for: same work, in the same place."""
+    """Tell whether a stored job is the one that was asked for: same work, in the same place.
+
+    One whose key lets others replace its arguments and options may have changed since: its kind and place tell.
+    """
+    if job.unique is not None and job.unique.on_conflict == OnConflict.REPLACE:
+        return (job.kind, job.queue) == (record.kind, record.queue)
     return (
         (job.kind, job.queue, job.priority, job.timeout_s, job.schedule_to_start_s, job.tags)
         == (record.kind, record.queue, record.priority, record.timeout_s, record.schedule_to_start_s, record.tags)

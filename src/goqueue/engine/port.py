@@ -33,7 +33,6 @@ class HandlerPort:
         self._completer = completer
         self._running: Mapping[str, Running] = {}
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
         self._loop_thread = threading.get_ident()
 
     def bind(self, running: Mapping[str, Running]) -> None:
@@ -55,8 +54,7 @@ class HandlerPort:
         """Keep a line for the next beat, or for the outcome. From any thread."""
         run = self._running.get(lease.id)
         if run is not None and run.lease.fence == lease.fence:
-            with self._lock:
-                run.log(level, message)
+            run.log(level, message)
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         """Store prepared jobs under the lease. Always on the worker's loop, where the store lives."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -25,6 +26,10 @@ NO_SLOT: Final = -1
 
 Logged: TypeAlias = "tuple[int, float, LogLevel, str]"
 """A line: its number, when (monotonic), its level, its text."""
+
+
+_LOGS: Final = threading.Lock()
+"""Held for moments, while lines of any attempt go in or out: handlers log from threads, beats read on the loop."""
 
 
 class Running:
@@ -74,7 +79,11 @@ class Running:
         self.child: HandlerProcess | None = None
 
     def log(self, level: LogLevel, message: str) -> None:
-        """Take a line. Called under the port's lock: it comes from any thread."""
+        """Take a line. From any thread."""
+        with _LOGS:
+            self._add(level, message)
+
+    def _add(self, level: LogLevel, message: str) -> None:
         if self.logs is None:
             self.logs = deque(maxlen=limits.LOGS_KEPT_MAX)
         self.logged += 1
@@ -83,7 +92,8 @@ class Running:
     def news(self, lines_max: int) -> tuple[NewLog, ...]:
         """Return the oldest of the lines that are new."""
         now = time.monotonic()
-        lines = list(self.logs or ())[:lines_max]
+        with _LOGS:
+            lines = list(self.logs or ())[:lines_max]
         return tuple(NewLog(n, level, message, now - at) for n, at, level, message in lines)
 
     def sent(self, held: Held) -> None:
@@ -91,8 +101,9 @@ class Running:
         if held.progress is not None and self.progress is held.progress:
             self.progress = None
         if held.logs and self.logs is not None:
-            while self.logs and self.logs[0][0] <= held.logs[-1].n:
-                self.logs.popleft()
+            with _LOGS:
+                while self.logs and self.logs[0][0] <= held.logs[-1].n:
+                    self.logs.popleft()
 
     def note(self) -> Note | None:
         """Return what no beat has brought to the store."""

@@ -189,7 +189,7 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True, gc=False):
         elif changed.get("run_at") is not None:
             changed["delay_s"] = None
         if not isinstance(meta, msgspec.UnsetType) and VERSION_KEY in self.meta:
-            changed["meta"] = {VERSION_KEY: self.meta[VERSION_KEY], **meta}
+            changed["meta"] = {**meta, VERSION_KEY: self.meta[VERSION_KEY]}
         if not isinstance(tags, msgspec.UnsetType):
             changed["tags"] = tuple(tags)
         if isinstance(unique, str):

@@ -32,8 +32,16 @@ R = TypeVar("R")
 class Jobs:
     """What both sandboxes have: the store in memory, its clock, looks at the jobs, and faults."""
 
-    def __init__(self, app: GoQueue, *, now: datetime | None = None, settings: StoreSettings | None = None) -> None:
+    def __init__(
+        self,
+        app: GoQueue,
+        *,
+        now: datetime | None = None,
+        settings: StoreSettings | None = None,
+        worker: WorkerSettings | None = None,
+    ) -> None:
         self.app = app
+        self._worker = worker or WorkerSettings()
         self.memory = Memory(settings, clock=Clock(at=now or datetime.now(UTC)))
         self.client = SandboxClient(app, self.memory)
         """A `goqueue.Client` of this sandbox. With ``conn=`` it stores at once: there is no transaction here."""
@@ -149,8 +157,15 @@ class AsyncSandbox(Jobs):
     chance (the middle of their jitter). ``now`` is where the clock stands at first, by default the real instant.
     """
 
-    def __init__(self, app: GoQueue, *, now: datetime | None = None, settings: StoreSettings | None = None) -> None:
-        super().__init__(app, now=now, settings=settings)
+    def __init__(
+        self,
+        app: GoQueue,
+        *,
+        now: datetime | None = None,
+        settings: StoreSettings | None = None,
+        worker: WorkerSettings | None = None,
+    ) -> None:
+        super().__init__(app, now=now, settings=settings, worker=worker)
         self._made: Hands | None = None
 
     async def drain(self) -> Drained:
@@ -195,8 +210,8 @@ class AsyncSandbox(Jobs):
     @property
     def _hands(self) -> Hands:
         if self._made is None:
-            settings = WorkerSettings()
-            self._made = Hands(self.app, self.memory, ThreadExecutor(settings.threads), self._faults)
+            threads = ThreadExecutor(self._worker.threads)
+            self._made = Hands(self.app, self.memory, threads, self._faults, self._worker)
         return self._made
 
     async def close(self) -> None:

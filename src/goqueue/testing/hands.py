@@ -17,7 +17,6 @@ from goqueue.model.job import ErrorInfo
 from goqueue.model.lease import Beat
 from goqueue.model.outcome import Answer, Crash, Settlement
 from goqueue.model.state import StoredState
-from goqueue.settings import WorkerSettings
 from goqueue.store.memory import MemoryStore
 from goqueue.store.memory.working import lease as claim_one
 from goqueue.tasks import onion
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from goqueue.engine.running import Running
     from goqueue.model.lease import Lease
     from goqueue.model.outcome import Outcome
+    from goqueue.settings import WorkerSettings
     from goqueue.store.memory import Memory
     from goqueue.store.memory.row import Row
     from goqueue.tasks.app import GoQueue
@@ -64,19 +64,21 @@ class Hands:
     ``threads`` runs plain functions; process handlers run as plain functions, too, and nothing is run apart.
     """
 
-    def __init__(self, app: GoQueue, memory: Memory, threads: ThreadExecutor, faults: Faults) -> None:
+    def __init__(
+        self, app: GoQueue, memory: Memory, threads: ThreadExecutor, faults: Faults, settings: WorkerSettings
+    ) -> None:
         app.check()
         self.busy = False
         self._app = app
         self._memory = memory
         self._store = MemoryStore(memory)
         self._faults = faults
-        self._worker = worker_info(app, WorkerSettings(), (), name="sandbox")
+        self._worker = worker_info(app, settings, (), name="sandbox")
         self._settled: asyncio.Queue[Settlement] = asyncio.Queue()
         port = HandlerPort(self._store, onion.around_enqueue(app.middleware))
         self._runner = _Runner(
             app,
-            WorkerSettings(),
+            settings,
             settle=self._settled.put_nowait,
             returns=lambda _: None,
             wake=lambda: None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from goqueue.model.job import NewJob
-    from goqueue.settings import StoreSettings
+    from goqueue.settings import StoreSettings, WorkerSettings
     from goqueue.tasks.app import GoQueue
     from goqueue.testing.outcome import Drained
 
@@ -40,7 +40,8 @@ class CallerThread(ThreadExecutor):
 
     def serve(self) -> None:
         """Run what comes, until `let_go`."""
-        self._work()
+        while not self._work():
+            pass  # a call that was given up has come back: there is no other thread to take this one's place
 
     def let_go(self) -> None:
         """End `serve`. From any thread."""
@@ -56,8 +57,15 @@ class Sandbox(Jobs):
     their jitter). ``now`` is where the clock stands at first, by default the real instant.
     """
 
-    def __init__(self, app: GoQueue, *, now: datetime | None = None, settings: StoreSettings | None = None) -> None:
-        super().__init__(app, now=now, settings=settings)
+    def __init__(
+        self,
+        app: GoQueue,
+        *,
+        now: datetime | None = None,
+        settings: StoreSettings | None = None,
+        worker: WorkerSettings | None = None,
+    ) -> None:
+        super().__init__(app, now=now, settings=settings, worker=worker)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._caller: CallerThread | None = None
@@ -121,7 +129,7 @@ class Sandbox(Jobs):
     async def _with_hands(self, work: Callable[[Hands], Coroutine[Any, Any, T]]) -> T:
         if self._made is None:
             assert self._caller is not None
-            self._made = Hands(self.app, self.memory, self._caller, self._faults)
+            self._made = Hands(self.app, self.memory, self._caller, self._faults, self._worker)
         return await work(self._made)
 
     def _start(self) -> asyncio.AbstractEventLoop:

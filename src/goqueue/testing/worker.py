@@ -35,6 +35,7 @@ def running_worker(
     the application. Raises what the worker raised.
     """
     names = tuple(queues) if queues is not None else tuple(sorted({task.queue for task in app.tasks.values()}))
+    app.check()
     there = threading.Event()
     failed: list[BaseException] = []
     stop: list[object] = []
@@ -70,6 +71,8 @@ def running_worker(
     thread.start()
     if not there.wait(START_S):
         raise TimeoutError(f"the worker has not started in {START_S:g} s")
+    if failed:
+        raise failed[0]
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -19,11 +20,16 @@ from goqueue import (
     GoQueue,
     JobFailed,
     LeaseLost,
+    OnConflict,
     ResultTimeout,
     RetryPolicy,
     SnoozeJob,
+    Unique,
+    UniqueConflict,
+    new_id,
 )
 from goqueue.model.state import JobState
+from goqueue.settings import WorkerSettings
 from goqueue.testing import AsyncSandbox, Ran, Sandbox
 from goqueue.testing.hands import RUNS_MAX, TooManyRuns
 
@@ -217,6 +223,25 @@ def test_a_time_limit_holds(sandbox: Sandbox) -> None:
         job.result()
 
 
+def test_a_handler_that_overran_its_time_does_not_end_the_sandbox() -> None:
+    stubborn = GoQueue()
+
+    @stubborn.task(timeout_s=0.05, max_attempts=1)
+    def slow() -> None:
+        time.sleep(0.4)  # and never looks whether it shall stop
+
+    @stubborn.task
+    def quick() -> int:
+        return 1
+
+    settings = WorkerSettings(cancel_grace_s=0.1)
+    with Sandbox(stubborn, worker=settings) as own:
+        own.client.enqueue(slow.job())
+        job = own.client.enqueue(quick.job())
+        assert [one.what for one in own.drain()] == ["dead", "complete"]
+        assert job.result() == 1
+
+
 def test_jobs_can_run_as_they_are_enqueued(sandbox: Sandbox) -> None:
     with sandbox.inline():
         job = sandbox.client.enqueue(send.job(Mail("ada")))
@@ -402,3 +427,40 @@ def test_what_has_run_reads_well(sandbox: Sandbox) -> None:
     failed = next(one for one in drained if one.failed)
     assert isinstance(failed, Ran)
     assert repr(failed).endswith("attempt 1: retry ConnectionError('away')>")
+
+
+def test_a_wait_of_no_time_still_looks(sandbox: Sandbox) -> None:
+    job = sandbox.client.enqueue(send.job(Mail("ada")))
+    sandbox.drain()
+    assert job.result(timeout_s=0) == "sent to ada"
+    assert sandbox.client.wait_all([job], timeout_s=0) == ["sent to ada"]
+
+
+def test_a_run_whose_jobs_replace_each_other_can_be_resumed(sandbox: Sandbox) -> None:
+    unique = Unique(key="same", on_conflict=OnConflict.REPLACE)
+    jobs = [send.job(Mail(to)).options(unique=unique) for to in ("ada", "bob")]
+    run_id = new_id()
+    for _ in range(2):
+        sandbox.client.enqueue_many(jobs, run_id=run_id)
+    sandbox.assert_enqueued(send, count=1, args={"mail": {"to": "bob"}})
+
+
+def test_a_conflict_by_its_name_is_one(sandbox: Sandbox) -> None:
+    unique: Any = Unique(key="same", on_conflict="reject")  # type: ignore[arg-type]  # as many will write it
+    sandbox.client.enqueue(send.job(Mail("ada")).options(unique=unique))
+    with pytest.raises(UniqueConflict):
+        sandbox.client.enqueue(send.job(Mail("bob")).options(unique=unique))
+    sandbox.assert_enqueued(send, count=1, args={"mail": {"to": "ada"}})
+
+
+def test_the_version_of_arguments_is_the_tasks(sandbox: Sandbox) -> None:
+    newer = GoQueue()
+
+    @newer.task(version=3)
+    def add(a: int) -> int:
+        return a
+
+    assert add.job(1).options(meta={"goqueue.version": "1", "trace": "x"}).meta == {
+        "goqueue.version": "3",
+        "trace": "x",
+    }

@@ -122,12 +122,16 @@ class AsyncBulk(Protocol):
     async def _prepared(self, source: Source[NewJob[R]], run: Run | None, first: int) -> Batch[R]:
         """Take the next jobs, at most as many as one statement takes, and prepare them."""
         batch: Batch[R] = Batch(self._layers, self._tenant)
-        while piece := await source.take(min(PIECE, limits.BATCH_MAX - len(batch.given))):
-            if run is not None:
-                piece = [run.named(job, n) for n, job in enumerate(piece, first + len(batch.given))]
-            batch.add(piece)
-            if len(piece) == PIECE:
-                await sleep(0)
+        try:
+            while piece := await source.take(min(PIECE, limits.BATCH_MAX - len(batch.given))):
+                if run is not None:
+                    piece = [run.named(job, n) for n, job in enumerate(piece, first + len(batch.given))]
+                batch.add(piece)
+                if len(piece) == PIECE:
+                    await sleep(0)
+        except BaseException:
+            batch.close()
+            raise
         return batch
 
     # -- what the client brings -----------------------------------------------------------------------

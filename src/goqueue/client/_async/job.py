@@ -79,6 +79,7 @@ class AsyncJob(Generic[R]):
     async def record(self) -> JobRecord:
         """Read all that is known of the job now. Raises `JobNotFound`."""
         self.known = await self._client.read(self.ref)
+        self._ended = None  # somebody may have retried it since
         return self.known
 
     async def state(self) -> JobState:

@@ -80,6 +80,7 @@ class Job(Generic[R]):
     def record(self) -> JobRecord:
         """Read all that is known of the job now. Raises `JobNotFound`."""
         self.known = self._client.read(self.ref)
+        self._ended = None  # somebody may have retried it since
         return self.known
 
     def state(self) -> JobState:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from goqueue.client._sync.primitives import Signal
 from goqueue.client.waiting import PollSchedule
@@ -37,6 +37,10 @@ class OpenStore(Protocol):
         ...
 
 
+FIRST_LOOKS: Final = 3
+"""However short a wait is, it lasts for so many times ``wait_min_s``: then the store has been asked once."""
+
+
 class Party:
     """One who waits, for one job or for many. ``signal`` says: look at your fields."""
 
@@ -49,6 +53,7 @@ class Party:
         """Why it waits in vain."""
         self.signal = Signal()
         self.leads = False
+        self.of: Waiter | None = None
 
 
 class Waiter:
@@ -90,19 +95,26 @@ class Waiter:
     def join(self, refs: Iterable[JobRef]) -> Party:
         """Begin to wait for these jobs: `next` gives one after the other. `leave` has to be called in the end."""
         party = Party(refs)
+        self._await(party)
+        return party
+
+    def _await(self, party: Party) -> None:
         with self._lock:
+            party.of = self
             now = time.monotonic()
             for ref in party.pending:
                 self._waiting.setdefault(ref, []).append(party)
                 self._schedule.add(ref, now)
         self._nudge.set()  # the leader may sleep for longer than this one should
-        return party
 
     def next(self, party: Party, deadline: float | None) -> tuple[JobRef, Ended] | None:
         """Return the next of its jobs that is final, and how it ended; None if there is none by ``deadline``.
 
         Raises what the store raises, and `ClientClosed`.
         """
+        if party.of is not self:  # joined before a fork, or on a loop that is closed: nobody asks for it there
+            party.leads = False
+            self._await(party)
         if not party.answers and party.error is None:
             self._enter(party)
             try:
@@ -142,6 +154,8 @@ class Waiter:
     # -- who waits ----------------------------------------------------------------------------------
 
     def _await_answer(self, party: Party, deadline: float | None) -> None:
+        if deadline is not None:  # who will not wait gets one look
+            deadline = max(deadline, time.monotonic() + FIRST_LOOKS * self._settings.wait_min_s)
         while True:
             party.signal.clear()
             if party.answers or party.error is not None:

@@ -43,4 +43,5 @@ forked child opens connections of its own. In tests, call ``client.close()`` onl
 """
 async_client = cast("AsyncClient", SimpleLazyObject(_async_client))
 """The same for ``async def`` views under an ASGI server, which has one event loop. (Under WSGI each async view has a
-loop of its own, and this client would connect anew for each: use ``await sync_to_async(client.enqueue)(…)`` there.)"""
+loop of its own, and this client raises `WrongLoop` when two run at once: use
+``sync_to_async(client.enqueue)`` there.)"""

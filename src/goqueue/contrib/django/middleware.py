@@ -22,23 +22,37 @@ class CloseConnections(Middleware):
     Workers that are started by `manage.py goqueue_worker` have it already.
     """
 
+    def __init__(self) -> None:
+        self._inside = 0
+        """Async handlers that run now. Only the loop's thread counts."""
+
     def run(self, ctx: Context[Any]) -> Generator[None, object, None]:  # noqa: ARG002  it is the same for all
         """Go around one attempt."""
-        _close()
+        if asyncio._get_running_loop() is None:  # a plain handler: its connections belong to this thread
+            _close_here()
+            try:
+                yield
+            finally:
+                _close_here()
+            return
+        self._enter_async()
         try:
             yield
         finally:
-            _close()
+            self._leave_async()
 
+    # Django has one thread for the database calls of all async handlers, with connections that they share: a cursor of
+    # one of them may be open while another ends. So they are closed when nobody is inside.
 
-def _close() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        _close_here()  # a plain handler: its connections belong to this thread
-    else:
-        # An async one: Django has one thread for the database calls of all of them, which takes them in this order.
-        SyncToAsync.single_thread_executor.submit(_close_here)
+    def _enter_async(self) -> None:
+        if self._inside == 0:
+            SyncToAsync.single_thread_executor.submit(_close_here)
+        self._inside += 1
+
+    def _leave_async(self) -> None:
+        self._inside -= 1
+        if self._inside == 0:
+            SyncToAsync.single_thread_executor.submit(_close_here)
 
 
 def _close_here() -> None:

@@ -114,7 +114,8 @@ class ThreadExecutor:
         self._started += 1
         threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
 
-    def _work(self) -> None:
+    def _work(self) -> bool:
+        """Serve until told to end (True), or until a call that was given up has come back after all (False)."""
         me = threading.get_ident()
         while (call := self._calls.get()) is not None:
             call.thread_id = me
@@ -127,7 +128,8 @@ class ThreadExecutor:
             self._finished(call)
             del call
             if given_up:
-                return  # it came back after all; another has its place
+                return False  # another has its place
+        return True
 
     def _finished(self, call: _Call) -> None:
         with self._lock:

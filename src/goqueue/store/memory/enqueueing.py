@@ -60,11 +60,11 @@ def _enqueue_one(memory: Memory, job: NewJob[object], retry: bool) -> Enqueued:
 
 
 def _conflict(memory: Memory, holder: JobRef, job: NewJob[object], unique: Unique) -> Enqueued:
-    if unique.on_conflict is OnConflict.REJECT:
+    if unique.on_conflict == OnConflict.REJECT:
         return Enqueued(EnqueueStatus.REJECTED, holder)
     row = memory.live.get((holder.tenant, holder.id))
     waits = row is not None and row.state in (StoredState.WAITING, StoredState.BLOCKED)
-    if unique.on_conflict is OnConflict.RETURN or row is None or not waits:
+    if unique.on_conflict == OnConflict.RETURN or row is None or not waits:
         return Enqueued(EnqueueStatus.DUPLICATE, holder)
     _replace(memory, row, job, keep_run_at=unique.keep_run_at)
     return Enqueued(EnqueueStatus.REPLACED, holder)

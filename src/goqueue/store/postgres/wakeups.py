@@ -83,7 +83,8 @@ class Wakeups:
             due = tuple(sorted(topic for topic, at_s in self._due.items() if at_s <= by_s))
             for topic in due:
                 del self._due[topic]
-                self._sent[topic] = now_s
+                if now_s < math.inf:  # the last ones, at the close: who is still enqueueing goes on as before
+                    self._sent[topic] = now_s
             return due, self._ask(now_s)
 
     def _ask(self, now_s: float) -> float | None:
