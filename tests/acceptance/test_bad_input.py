@@ -31,6 +31,7 @@ from goqueue.tasks.app import GoQueue
 from goqueue.tasks.middleware import Middleware
 from goqueue.tasks.retry import RetryPolicy
 from goqueue.wiring import AsyncClient, Client
+from tests.support.database import POOLED
 
 SECRET = "s3cret"
 app = GoQueue()
@@ -79,6 +80,7 @@ def test_a_wrong_url(url: str, said: str) -> None:
         raise error
 
 
+@pytest.mark.skipif(POOLED, reason="the pooler answers in PostgreSQL's place")
 def test_a_wrong_password_or_role_or_database(database_url: str) -> None:
     known = urlsplit(database_url)
     place = f"{known.hostname}:{known.port}"

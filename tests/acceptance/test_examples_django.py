@@ -127,8 +127,10 @@ def test_handlers_in_processes_have_django_too(migrated: Bench, empty_database_u
     code = """
 import django; django.setup()
 from goqueue.contrib.django import client
+from tests.support.database import POOLED
 from shop.jobs import longest_address
 from shop.models import Order
+from tests.support.database import POOLED
 Order.objects.create(email="ada@example.com")
 print(client.enqueue(longest_address.job()).result(timeout_s=60))
 """
@@ -144,6 +146,7 @@ print(client.enqueue(longest_address.job()).result(timeout_s=60))
     assert (done.stdout, done.stderr) == ("15\n", ""), said(migrated)
 
 
+@pytest.mark.skipif(POOLED, reason="the server's processes are the pooler's, and outlive clients")
 def test_connections_are_closed_around_each_job(migrated: Bench, empty_database_url: str) -> None:
     """Old ones: CONN_MAX_AGE is 0 here. Broken ones: somebody has ended them."""
     settings = migrated.folder / "shop" / "settings.py"

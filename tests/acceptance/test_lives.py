@@ -16,6 +16,7 @@ from goqueue.model.errors import ClientClosed, ConfigurationError, WrongLoop
 from goqueue.tasks.prepare import new_id
 from goqueue.testing import running_worker
 from goqueue.wiring import AsyncClient, Client
+from tests.support.database import POOLED
 from tests.support.lives import DEADLINE_S, add, app, backends, script, stored
 from tests.support.processes import until
 
@@ -93,6 +94,7 @@ async def test_the_sync_client_works_under_a_running_loop_and_blocks_it(client: 
 # -- loops --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(POOLED, reason="the server's processes are the pooler's, and outlive clients")
 def test_a_second_loop_after_the_first_is_closed_opens_anew(database_url: str) -> None:
     client = AsyncClient(app, database_url)
 
@@ -166,6 +168,7 @@ def test_nothing_is_opened_by_making_a_client() -> None:
     del clients
 
 
+@pytest.mark.skipif(POOLED, reason="the server's processes are the pooler's, and outlive clients")
 def test_a_context_manager_gives_all_connections_back(database_url: str) -> None:
     with Client(app, database_url) as client:
         client.enqueue(add.job(1))
@@ -173,6 +176,7 @@ def test_a_context_manager_gives_all_connections_back(database_url: str) -> None
     assert until(lambda: not backends(database_url))
 
 
+@pytest.mark.skipif(POOLED, reason="the server's processes are the pooler's, and outlive clients")
 def test_a_client_that_is_dropped_gives_its_connections_back(database_url: str) -> None:
     client = Client(app, database_url)
     client.enqueue(add.job(1))

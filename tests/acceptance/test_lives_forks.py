@@ -17,6 +17,7 @@ import pytest
 from goqueue.model.errors import ClientClosed
 from goqueue.testing import running_worker
 from goqueue.wiring import AsyncClient, Client
+from tests.support.database import POOLED
 from tests.support.lives import DEADLINE_S, add, app, backends, in_fork, script, stored
 from tests.support.processes import until
 
@@ -79,6 +80,7 @@ if pid:
     assert len(stored(database_url)) == 4
 
 
+@pytest.mark.skipif(POOLED, reason="the server's processes are the pooler's, and outlive clients")
 def test_a_connection_ends_with_the_parent_though_a_child_lives(database_url: str, tmp_path: Path) -> None:
     """A child that merely kept its copies of the sockets would hold them open at the server."""
     text = """
