@@ -17,6 +17,7 @@ import pytest
 from goqueue.contrib.django.conf import _url
 from goqueue.model.job import NewJob
 from goqueue.wiring import Client
+from tests.support.database import POOLED
 from tests.support.examples import copied
 from tests.support.processes import DEADLINE_S, Bench, until
 
@@ -127,10 +128,8 @@ def test_handlers_in_processes_have_django_too(migrated: Bench, empty_database_u
     code = """
 import django; django.setup()
 from goqueue.contrib.django import client
-from tests.support.database import POOLED
 from shop.jobs import longest_address
 from shop.models import Order
-from tests.support.database import POOLED
 Order.objects.create(email="ada@example.com")
 print(client.enqueue(longest_address.job()).result(timeout_s=60))
 """
