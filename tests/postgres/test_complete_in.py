@@ -24,7 +24,7 @@ from goqueue.store.postgres import PostgresStore
 from goqueue.tasks.prepare import prepare
 from goqueue.wiring import completer
 from tests.postgres import complete_app
-from tests.support.callers import KINDS, Caller, calling
+from tests.support.callers import KINDS, Caller, Psycopg, Psycopg2, PsycopgAsync, calling
 
 DEADLINE_S = 60.0
 QUICK = WorkerSettings(poll_s=0.02, beat_s=0.1, lease_s=3.0, lease_margin_s=0.1, cancel_grace_s=0.5, grace_s=0.2)
@@ -170,6 +170,45 @@ async def test_a_second_completion_and_a_late_one_are_refused(
             assert (await place.final(await place.enqueue(other.job()))).state is JobState.COMPLETED
     assert place.effects(job) == [1]
     assert place.failures == set()
+
+
+@every_kind
+async def test_on_a_connection_that_commits_by_itself_it_is_refused(
+    kind: type[Caller], place: Place, app: GoQueue, database_url: str
+) -> None:
+    """Or a job would be completed whose handler fails after it."""
+    async with calling(kind, database_url) as caller:
+        await caller.do(caller.set_autocommit)
+
+        @app.task(max_attempts=1)
+        async def act(ctx: Context[None]) -> None:
+            with pytest.raises(InvalidInput, match="begin a transaction"):
+                await caller.complete(ctx)
+            raise ValueError("mine")
+
+        async with place.working(app):
+            record = await place.final(await place.enqueue(act.job()))
+    assert (record.state, [error.type for error in record.errors]) == (JobState.DEAD, ["ValueError"])
+
+
+@pytest.mark.parametrize("kind", [Psycopg, PsycopgAsync, Psycopg2], ids=lambda kind: kind.__name__)
+async def test_in_a_transaction_begun_on_one_that_commits_by_itself_it_goes(
+    kind: type[Caller], place: Place, app: GoQueue, database_url: str
+) -> None:
+    async with calling(kind, database_url) as caller:
+        await caller.do(caller.set_autocommit)
+
+        @app.task
+        async def act(ctx: Context[None]) -> None:
+            await caller.do(caller.run, "BEGIN")
+            await effect(caller, ctx)
+            await caller.complete(ctx)
+            await caller.do(caller.run, "COMMIT")
+
+        async with place.working(app):
+            job = await place.enqueue(act.job())
+            record = await place.final(job)
+    assert (record.state, record.attempt, place.effects(job)) == (JobState.COMPLETED, 1, [1])
 
 
 @every_kind

@@ -47,6 +47,8 @@ class Call(NamedTuple):
 
     name: str
     payload: str
+    in_transaction: bool = False
+    """It is refused where it would be committed at once."""
 
     def sql(self, place: str = "$1") -> str:
         """Return the statement with the parameter's place as this driver writes it."""
@@ -71,7 +73,7 @@ def complete(job_id: str, fence: int, result: bytes | None, retention_s: float |
     one: dict[str, object] = {"job_id": job_id, "fence": fence, "retention_s": retention_s}
     if result is not None:
         one["result"] = msgspec.Raw(result)
-    return Call("complete_in", _encode(one).decode())
+    return Call("complete_in", _encode(one).decode(), in_transaction=True)
 
 
 def check_completed(job_id: str, rows: Rows) -> None:

@@ -25,6 +25,9 @@ _CHAIN_MAX: Final = 10
 OURS: Final = "GQ"
 """What SQLSTATEs of our stored functions begin with."""
 FAILED: Final = "its transaction has failed: roll it back first"
+NO_TRANSACTION: Final = (
+    "commits each statement by itself: begin a transaction, write what the job does, call ctx.complete_in, and commit"
+)
 CLOSED: Final = "is closed: open another"
 
 

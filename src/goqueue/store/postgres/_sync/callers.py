@@ -16,7 +16,7 @@ from goqueue.model.errors import InvalidInput
 from goqueue.store.postgres import functions
 from goqueue.store.postgres.adapters import teach
 from goqueue.store.postgres.errors import DriverError, translate
-from goqueue.store.postgres.kinds_sync import ask
+from goqueue.store.postgres.kinds_sync import ask, check_transaction
 from goqueue.store.postgres.sql import query
 from goqueue.store.postgres.states import CLOSED, FAILED
 from goqueue.store.postgres.verbs import enqueue
@@ -53,13 +53,15 @@ def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | None) 
 def complete_in(conn: object, job_id: str, fence: int, result: bytes | None, retention_s: float | None) -> None:
     """Complete a running job in the transaction that is open on ``conn``, or that begins with this statement.
 
-    Raises `LeaseLost` unless the lease is valid, and has not completed the job before; `InvalidInput` as `enqueue_in`.
+    Raises `LeaseLost` unless the lease is valid, and has not completed the job before; `InvalidInput` as `enqueue_in`,
+    and for one that commits by itself: what the handler did before would be no part of it.
     """
     call = functions.complete(job_id, fence, result, retention_s)
     if not isinstance(conn, Connection):
         functions.check_completed(job_id, ask(conn, call))
         return
     _check(conn)
+    check_transaction(conn, call)
     try:
         with RawCursor(conn, row_factory=tuple_row) as cursor:
             cursor.execute(query(call.name), (call.payload,), prepare=False)
