@@ -178,6 +178,26 @@ CREATE TABLE goqueue.worker (
 
 CREATE TYPE goqueue.enqueued_v1 AS (id uuid, status text, created_at timestamp with time zone, run_at timestamp with time zone);
 
+CREATE OR REPLACE FUNCTION goqueue.add_logs_v1(kept jsonb, news json, attempt integer, fence bigint, at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF news IS NULL THEN
+        RETURN kept;
+    END IF;
+    RETURN (
+        SELECT jsonb_path_query_array(
+            coalesce(kept, '[]') || coalesce(jsonb_agg(jsonb_build_object(
+                'attempt', attempt, 'level', e.level, 'message', e.message, 'fence', fence, 'n', e.n,
+                'at', to_char((at - make_interval(secs => coalesce(e.age_s, 0))) AT TIME ZONE 'UTC',
+                    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY e.n), '[]'),
+            '$[last - 99 to last]')
+        FROM jsonb_to_recordset(news::jsonb) AS e(n integer, age_s double precision, level text, message text)
+        WHERE e.n > CASE WHEN (kept #>> '{-1,fence}')::bigint = fence THEN (kept #>> '{-1,n}')::integer ELSE 0 END);
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION goqueue.canonical_v1(value json, pointer text)
  RETURNS text
  LANGUAGE plpgsql
@@ -347,6 +367,35 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION goqueue.check_logs_v1(logs json, pointer text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    item record;
+BEGIN
+    PERFORM goqueue.check_escapes_v1(logs, pointer);
+    IF json_typeof(logs) <> 'array' OR json_array_length(logs) > 100 THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be a list of at most 100 lines');
+    END IF;
+    FOR item IN
+        SELECT l.value AS line, pointer || '/' || l.nth - 1 AS at
+        FROM json_array_elements(logs) WITH ORDINALITY AS l(value, nth)
+    LOOP
+        IF json_typeof(item.line) <> 'object' OR item.line -> 'n' IS NULL OR item.line -> 'message' IS NULL THEN
+            PERFORM goqueue.refuse_v1(item.at, 'must be an object with n, level and message');
+        ELSIF coalesce(item.line ->> 'level', '') NOT IN ('debug', 'info', 'warning', 'error') THEN
+            PERFORM goqueue.refuse_v1(item.at || '/level', 'must be debug, info, warning or error');
+        END IF;
+        PERFORM goqueue.check_number_v1(item.line -> 'n', item.at || '/n', 1, 2147483647, true);
+        PERFORM goqueue.check_text_v1(item.line -> 'message', item.at || '/message', 0, 1000, false);
+        IF item.line -> 'age_s' IS NOT NULL THEN
+            PERFORM goqueue.check_number_v1(item.line -> 'age_s', item.at || '/age_s', 0, 316224000, false);
+        END IF;
+    END LOOP;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION goqueue.check_number_v1(value json, pointer text, low numeric, high numeric, is_whole boolean)
  RETURNS void
  LANGUAGE plpgsql
@@ -492,7 +541,7 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION goqueue.complete_v1(job_id uuid, fence bigint, result json DEFAULT NULL::json, retention_s double precision DEFAULT 604800, now timestamp with time zone DEFAULT NULL::timestamp with time zone)
+CREATE OR REPLACE FUNCTION goqueue.complete_v1(job_id uuid, fence bigint, result json DEFAULT NULL::json, retention_s double precision DEFAULT 604800, now timestamp with time zone DEFAULT NULL::timestamp with time zone, progress json DEFAULT NULL::json, logs json DEFAULT NULL::json)
  RETURNS text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -510,6 +559,13 @@ BEGIN
     IF result IS NOT NULL THEN
         PERFORM goqueue.check_escapes_v1(complete_v1.result, '/result');
         PERFORM goqueue.check_json_v1(complete_v1.result, '/result', 65536);
+    END IF;
+    IF progress IS NOT NULL THEN
+        PERFORM goqueue.check_escapes_v1(complete_v1.progress, '/progress');
+        PERFORM goqueue.check_json_v1(complete_v1.progress, '/progress', 4096);
+    END IF;
+    IF logs IS NOT NULL THEN
+        PERFORM goqueue.check_logs_v1(complete_v1.logs, '/logs');
     END IF;
     SELECT j.* INTO job
     FROM goqueue.job AS j
@@ -541,6 +597,8 @@ BEGIN
         ended.finished_at := at;
         ended.expires_on := keep_until;
         ended.result := complete_v1.result;
+        ended.progress := coalesce(complete_v1.progress, job.progress);
+        ended.logs := goqueue.add_logs_v1(job.logs, complete_v1.logs, job.attempt, job.fence, at);
         -- An id that is history already ends again on the same day (a client used it twice): the later end stays.
         DELETE FROM goqueue.job_history AS h WHERE h.id = job.id AND h.expires_on = keep_until;
         INSERT INTO goqueue.job_history SELECT ended.*;

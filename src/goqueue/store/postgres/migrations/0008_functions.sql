@@ -626,6 +626,52 @@ END
 $$;
 COMMENT ON FUNCTION goqueue.enqueue_v1 IS 'Enqueues one job in the caller''s transaction.';
 
+-- Checks what an attempt has logged.
+CREATE FUNCTION goqueue.check_logs_v1(logs json, pointer text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    item record;
+BEGIN
+    PERFORM goqueue.check_escapes_v1(logs, pointer);
+    IF json_typeof(logs) <> 'array' OR json_array_length(logs) > 100 THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be a list of at most 100 lines');
+    END IF;
+    FOR item IN
+        SELECT l.value AS line, pointer || '/' || l.nth - 1 AS at
+        FROM json_array_elements(logs) WITH ORDINALITY AS l(value, nth)
+    LOOP
+        IF json_typeof(item.line) <> 'object' OR item.line -> 'n' IS NULL OR item.line -> 'message' IS NULL THEN
+            PERFORM goqueue.refuse_v1(item.at, 'must be an object with n, level and message');
+        ELSIF coalesce(item.line ->> 'level', '') NOT IN ('debug', 'info', 'warning', 'error') THEN
+            PERFORM goqueue.refuse_v1(item.at || '/level', 'must be debug, info, warning or error');
+        END IF;
+        PERFORM goqueue.check_number_v1(item.line -> 'n', item.at || '/n', 1, 2147483647, true);
+        PERFORM goqueue.check_text_v1(item.line -> 'message', item.at || '/message', 0, 1000, false);
+        IF item.line -> 'age_s' IS NOT NULL THEN
+            PERFORM goqueue.check_number_v1(item.line -> 'age_s', item.at || '/age_s', 0, 316224000, false);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- The logs of a job with the news, the newest 100; as queries/parts/add_logs.sql.
+CREATE FUNCTION goqueue.add_logs_v1(kept jsonb, news json, attempt integer, fence bigint, at timestamptz)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF news IS NULL THEN
+        RETURN kept;
+    END IF;
+    RETURN (
+        SELECT jsonb_path_query_array(
+            coalesce(kept, '[]') || coalesce(jsonb_agg(jsonb_build_object(
+                'attempt', attempt, 'level', e.level, 'message', e.message, 'fence', fence, 'n', e.n,
+                'at', to_char((at - make_interval(secs => coalesce(e.age_s, 0))) AT TIME ZONE 'UTC',
+                    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY e.n), '[]'),
+            '$[last - 99 to last]')
+        FROM jsonb_to_recordset(news::jsonb) AS e(n integer, age_s double precision, level text, message text)
+        WHERE e.n > CASE WHEN (kept #>> '{-1,fence}')::bigint = fence THEN (kept #>> '{-1,n}')::integer ELSE 0 END);
+END
+$$;
+
 -- Makes the history partition of a day, as `goqueue db migrate` does ahead of time: a table of its own that is then attached.
 -- Only the owner of the schema can. Somebody else may make it at the same moment.
 CREATE FUNCTION goqueue.make_history_v1(day date) RETURNS void LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
@@ -649,9 +695,11 @@ $$;
 -- its unique key is free or held on. `retention_s` is how long it stays there (null: for ever, 0: it is not kept); without it
 -- the default of the settings. Answers `applied`, or `already` if this lease has completed it before, perhaps in a transaction
 -- whose answer was lost: then the caller's effects are there already. Raises GQ002 if the lease is not valid any more.
+-- `progress` and `logs` are what the attempt has said last, and the job's row may not have: a list of lines, oldest first,
+-- {n, level, message, age_s}, of which n counts those of the attempt from 1. What is there is not added again.
 CREATE FUNCTION goqueue.complete_v1(
     job_id uuid, fence bigint, result json DEFAULT NULL, retention_s double precision DEFAULT 604800,
-    now timestamptz DEFAULT NULL)
+    now timestamptz DEFAULT NULL, progress json DEFAULT NULL, logs json DEFAULT NULL)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -666,6 +714,13 @@ BEGIN
     IF result IS NOT NULL THEN
         PERFORM goqueue.check_escapes_v1(complete_v1.result, '/result');
         PERFORM goqueue.check_json_v1(complete_v1.result, '/result', 65536);
+    END IF;
+    IF progress IS NOT NULL THEN
+        PERFORM goqueue.check_escapes_v1(complete_v1.progress, '/progress');
+        PERFORM goqueue.check_json_v1(complete_v1.progress, '/progress', 4096);
+    END IF;
+    IF logs IS NOT NULL THEN
+        PERFORM goqueue.check_logs_v1(complete_v1.logs, '/logs');
     END IF;
     SELECT j.* INTO job
     FROM goqueue.job AS j
@@ -697,6 +752,8 @@ BEGIN
         ended.finished_at := at;
         ended.expires_on := keep_until;
         ended.result := complete_v1.result;
+        ended.progress := coalesce(complete_v1.progress, job.progress);
+        ended.logs := goqueue.add_logs_v1(job.logs, complete_v1.logs, job.attempt, job.fence, at);
         -- An id that is history already ends again on the same day (a client used it twice): the later end stays.
         DELETE FROM goqueue.job_history AS h WHERE h.id = job.id AND h.expires_on = keep_until;
         INSERT INTO goqueue.job_history SELECT ended.*;
