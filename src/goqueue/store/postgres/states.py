@@ -79,6 +79,10 @@ def of_state(state: str, message: str, pointer: str = "") -> GoQueueError:
             return SerializationConflict("a concurrent transaction got in the way: run the whole transaction again")
         case "25006":
             return StoreUnavailable("the database is read-only: a standby, or in the middle of a failover")
+        case "23514" if message.startswith("no partition of relation"):
+            return StoreUnavailable(
+                f"{message}: run `goqueue server` or `goqueue db migrate` as the owner of the schema"
+            )
         case _ if state[:2] in ("22", "23", "54"):
             return InvalidInput(f"PostgreSQL cannot store this: {message}")
         case _:
