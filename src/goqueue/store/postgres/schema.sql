@@ -247,6 +247,24 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION goqueue.check_instant_v1(given text, pointer text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    at timestamptz;
+BEGIN
+    BEGIN
+        at := given::timestamptz;
+    EXCEPTION WHEN data_exception THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be a day and a time of the calendar, such as 2030-01-31T12:00:00Z');
+    END;
+    IF at NOT BETWEEN '2000-01-01 00:00:00+00'::timestamptz AND '2200-01-01 00:00:00+00'::timestamptz THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be between 2000 and 2200');
+    END IF;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION goqueue.check_job_v1(job json, pointer text)
  RETURNS void
  LANGUAGE plpgsql
@@ -292,11 +310,8 @@ BEGIN
                     !~* '^\d{4}-\d\d-\d\d[t ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(z|[+-]\d\d(:?\d\d)?(:\d\d)?)$'
                 THEN
                     PERFORM goqueue.refuse_v1(field.at, 'must be an instant with its time zone, such as 2030-01-31T12:00:00Z');
-                ELSIF (field.value #>> '{}')::timestamptz
-                    NOT BETWEEN '2000-01-01 00:00:00+00'::timestamptz AND '2200-01-01 00:00:00+00'::timestamptz
-                THEN
-                    PERFORM goqueue.refuse_v1(field.at, 'must be between 2000 and 2200');
                 END IF;
+                PERFORM goqueue.check_instant_v1(field.value #>> '{}', field.at);
             WHEN 'max_attempts' THEN
                 PERFORM goqueue.check_number_v1(field.value, field.at, 1, 100000, true);
             WHEN 'max_crashes' THEN
@@ -401,7 +416,9 @@ CREATE OR REPLACE FUNCTION goqueue.check_number_v1(value json, pointer text, low
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-    IF json_typeof(value) <> 'number' OR char_length(value::text) > 400 OR is_whole AND value::text !~ '^\s*-?[0-9]+\s*$' THEN
+    IF json_typeof(value) <> 'number' OR char_length(value::text) > 400 OR value::text ~ '[eE][-+]?0*[1-9][0-9]{2}'
+        OR is_whole AND value::text !~ '^\s*-?[0-9]+\s*$'
+    THEN
         PERFORM goqueue.refuse_v1(
             pointer, format('must be a %s from %s to %s', CASE WHEN is_whole THEN 'whole number' ELSE 'number' END, low, high));
     ELSIF value::text::numeric NOT BETWEEN low AND high THEN
@@ -545,17 +562,26 @@ CREATE OR REPLACE FUNCTION goqueue.complete_v1(job_id uuid, fence bigint, result
  RETURNS text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
+ SET extra_float_digits TO '1'
 AS $function$
 #variable_conflict use_column
 DECLARE
     at timestamptz := coalesce(complete_v1.now, clock_timestamp());
-    keep_until date := CASE
-        WHEN retention_s IS NULL THEN 'infinity'
-        WHEN retention_s > 0 THEN ((at + make_interval(secs => retention_s)) AT TIME ZONE 'UTC')::date + 1
-    END;
+    keep_until date;
     job goqueue.job;
     ended goqueue.job_history;
 BEGIN
+    IF retention_s NOT BETWEEN 0 AND 320000000 THEN
+        PERFORM goqueue.refuse_v1('/retention_s', 'must be from 0 to 320000000, or null: for ever');
+    ELSIF NOT has_table_privilege('goqueue.job_history', 'INSERT') THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'permission denied to complete jobs', HINT = 'Grant it: goqueue db grant ROLE --access worker';
+    END IF;
+    keep_until := CASE
+        WHEN retention_s IS NULL THEN 'infinity'
+        WHEN retention_s > 0 THEN ((at + make_interval(secs => retention_s)) AT TIME ZONE 'UTC')::date + 1
+    END;
     IF result IS NOT NULL THEN
         PERFORM goqueue.check_escapes_v1(complete_v1.result, '/result');
         PERFORM goqueue.check_json_v1(complete_v1.result, '/result', 65536);
@@ -581,7 +607,9 @@ BEGIN
         RAISE EXCEPTION USING
             ERRCODE = 'GQ002',
             MESSAGE = format('lease lost: job %s is no longer leased under fence %s', complete_v1.job_id, complete_v1.fence),
-            HINT = 'Roll back: another attempt does this job, or has done it.';
+            HINT = 'Roll back: another attempt does this job, or has done it'
+                || CASE WHEN current_setting('transaction_isolation') = 'read committed' THEN '.'
+                ELSE ', or your snapshot is older than the claim: complete in READ COMMITTED.' END;
     END IF;
     DELETE FROM goqueue.job AS j WHERE j.id = job.id;
     IF keep_until IS NOT NULL THEN
@@ -623,6 +651,8 @@ CREATE OR REPLACE FUNCTION goqueue.enqueue_many_v1(jobs json, retry boolean DEFA
  RETURNS SETOF goqueue.enqueued_v1
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
+ SET extra_float_digits TO '1'
 AS $function$
 BEGIN
     IF json_typeof(jobs) IS DISTINCT FROM 'array' THEN
@@ -647,6 +677,8 @@ CREATE OR REPLACE FUNCTION goqueue.enqueue_v1(kind text, args json DEFAULT '{}':
  RETURNS goqueue.enqueued_v1
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
+ SET extra_float_digits TO '1'
 AS $function$
 DECLARE
     answer goqueue.enqueued_v1;
