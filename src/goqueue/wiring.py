@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from goqueue.model.admin import SchemaStatus
     from goqueue.model.job import NewJob
     from goqueue.model.lease import Lease
+    from goqueue.model.outcome import Note
     from goqueue.model.query import Enqueued
     from goqueue.settings import ServerSettings, StoreSettings
     from goqueue.store.jobs_async import AsyncJobStore
@@ -217,7 +218,7 @@ def completer(store: Store, settings: StoreSettings | None = None) -> Completer 
     return Completer("goqueue.wiring:complete_in", of_completed(settings or configuration().store))
 
 
-def complete_in(payload: str, conn: object, lease: Lease, result: bytes | None) -> Awaitable[None]:
+def complete_in(payload: str, conn: object, lease: Lease, result: bytes | None, note: Note | None) -> Awaitable[None]:
     """Complete a job in the transaction of ``conn``; see `goqueue.engine.completion.Completer`."""
     from goqueue.engine.completion import DONE
     from goqueue.store.postgres.kinds import is_async
@@ -227,10 +228,10 @@ def complete_in(payload: str, conn: object, lease: Lease, result: bytes | None) 
     if is_async(conn):
         from goqueue.store.postgres._async import callers
 
-        return callers.complete_in(conn, lease.id, lease.fence, result, retention_s)
+        return callers.complete_in(conn, lease.id, lease.fence, result, retention_s, note)
     from goqueue.store.postgres._sync import callers as sync_callers
 
-    sync_callers.complete_in(conn, lease.id, lease.fence, result, retention_s)
+    sync_callers.complete_in(conn, lease.id, lease.fence, result, retention_s, note)
     return DONE
 
 

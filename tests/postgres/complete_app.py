@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 
 from goqueue import Context, GoQueue, RetryPolicy
@@ -27,3 +29,14 @@ async def awaited(ctx: Context[None], url: str, commit: bool) -> str:
         if not commit and ctx.attempt == 1:
             await conn.rollback()
     return "not looked at"
+
+
+@app.task(run_in="process")
+def talks(ctx: Context[None], url: str, early: bool) -> None:
+    for n in range(3):
+        ctx.log(str(n))
+        ctx.progress(n + 1)
+        if early and n == 1:
+            time.sleep(0.5)  # some beats go by
+    with psycopg.connect(url) as conn:
+        ctx.complete_in(conn)

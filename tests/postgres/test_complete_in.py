@@ -3,96 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import psycopg
 import pytest
-from structlog.testing import capture_logs
 
 from goqueue import Context, GoQueue, RetryPolicy
 from goqueue.engine.worker import Worker
 from goqueue.model.errors import InvalidInput, LeaseLost
-from goqueue.model.job import JobRecord, NewJob
+from goqueue.model.job import JobRecord
 from goqueue.model.query import CancelJobs, Selection
 from goqueue.model.state import JobState
-from goqueue.settings import Retention, StoreSettings, WorkerSettings
 from goqueue.store.memory import MemoryStore
-from goqueue.store.postgres import PostgresStore
 from goqueue.tasks.prepare import prepare
 from goqueue.wiring import completer
 from tests.postgres import complete_app
-from tests.support.callers import KINDS, Caller, calling
+from tests.support.callers import KINDS, Caller, Psycopg, Psycopg2, PsycopgAsync, calling
+from tests.support.completing import DEADLINE_S, FAILURES, QUICK, Place, a_place
 
-DEADLINE_S = 60.0
-QUICK = WorkerSettings(poll_s=0.02, beat_s=0.1, lease_s=3.0, lease_margin_s=0.1, cancel_grace_s=0.5, grace_s=0.2)
-FAILURES = {"retry", "dead", "lose", "settle", "crash", "abandon"}
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-
-
-class Place:
-    """A database with a table for effects, and workers on it."""
-
-    def __init__(self, url: str, settings: StoreSettings) -> None:
-        self.url = url
-        self.settings = settings
-        self.store = PostgresStore(url, settings=settings)
-        self.logs: list[Any] = []
-
-    @asynccontextmanager
-    async def working(self, app: GoQueue, settings: WorkerSettings = QUICK, **more: Any) -> AsyncIterator[Worker]:
-        how = completer(self.store, self.settings)
-        worker = Worker(app, self.store, settings, queues=("default", "no-trace"), completer=how, **more)
-        with capture_logs() as self.logs:
-            running = asyncio.create_task(worker.run())
-            try:
-                async with asyncio.timeout(DEADLINE_S):
-                    yield worker
-            finally:
-                worker.stop()
-                await running
-
-    async def enqueue(self, job: NewJob[Any]) -> NewJob[Any]:
-        ready = prepare(job)
-        await self.store.enqueue([ready])
-        return ready
-
-    async def record(self, job: NewJob[Any]) -> JobRecord:
-        (record,) = await self.store.get("default", [job.id])
-        assert record is not None
-        return record
-
-    async def wait(self, job: NewJob[Any], wanted: Callable[[JobRecord], bool]) -> JobRecord:
-        while True:
-            record = await self.record(job)
-            if wanted(record):
-                return record
-            await asyncio.sleep(0.02)
-
-    async def final(self, job: NewJob[Any]) -> JobRecord:
-        return await self.wait(job, lambda record: record.finished_at is not None)
-
-    def effects(self, job: NewJob[Any]) -> list[int]:
-        with psycopg.connect(self.url) as connection:
-            rows = connection.execute("SELECT attempt FROM effect WHERE id = %s", [job.id]).fetchall()
-        return [row[0] for row in rows]
-
-    @property
-    def failures(self) -> set[str]:
-        return {entry["event"] for entry in self.logs if entry["log_level"] in ("warning", "error")} & FAILURES
 
 
 @pytest.fixture
 async def place(database_url: str) -> AsyncIterator[Place]:
-    with psycopg.connect(database_url) as connection:
-        connection.execute("CREATE TABLE effect (id uuid, attempt int)")
-    kept = {"no-trace": Retention(completed_s=0.0)}
-    here = Place(database_url, StoreSettings(queue_retention=kept, self_test_s=0.2))
-    await here.store.open()
-    yield here
-    await here.store.close()
+    async with a_place(database_url) as here:
+        yield here
 
 
 @pytest.fixture
@@ -173,26 +110,70 @@ async def test_a_second_completion_and_a_late_one_are_refused(
 
 
 @every_kind
-async def test_with_a_lost_lease_it_is_refused_and_nothing_is_done_twice(
+async def test_on_a_connection_that_commits_by_itself_it_is_refused(
     kind: type[Caller], place: Place, app: GoQueue, database_url: str
 ) -> None:
+    """Or a job would be completed whose handler fails after it."""
+    async with calling(kind, database_url) as caller:
+        await caller.do(caller.set_autocommit)
+
+        @app.task(max_attempts=1)
+        async def act(ctx: Context[None]) -> None:
+            with pytest.raises(InvalidInput, match="begin a transaction"):
+                await caller.complete(ctx)
+            raise ValueError("mine")
+
+        async with place.working(app):
+            record = await place.final(await place.enqueue(act.job()))
+    assert (record.state, [error.type for error in record.errors]) == (JobState.DEAD, ["ValueError"])
+
+
+@pytest.mark.parametrize("kind", [Psycopg, PsycopgAsync, Psycopg2], ids=lambda kind: kind.__name__)
+async def test_in_a_transaction_begun_on_one_that_commits_by_itself_it_goes(
+    kind: type[Caller], place: Place, app: GoQueue, database_url: str
+) -> None:
+    async with calling(kind, database_url) as caller:
+        await caller.do(caller.set_autocommit)
+
+        @app.task
+        async def act(ctx: Context[None]) -> None:
+            await caller.do(caller.run, "BEGIN")
+            await effect(caller, ctx)
+            await caller.complete(ctx)
+            await caller.do(caller.run, "COMMIT")
+
+        async with place.working(app):
+            job = await place.enqueue(act.job())
+            record = await place.final(job)
+    assert (record.state, record.attempt, place.effects(job)) == (JobState.COMPLETED, 1, [1])
+
+
+@every_kind
+@pytest.mark.parametrize("stopped", [False, True], ids=["refused", "stopped"])
+async def test_with_a_lost_lease_it_is_refused_and_nothing_is_done_twice(
+    kind: type[Caller], stopped: bool, place: Place, app: GoQueue, database_url: str
+) -> None:
+    """``stopped``: it never comes to its completion, since a beat tells the worker before, which stops it."""
+    free = asyncio.Lock()  # both attempts use the one connection, and the second may come before the first has ended
     async with calling(kind, database_url) as caller:
 
         @app.task
         async def act(ctx: Context[None]) -> None:
-            if ctx.attempt == 1:
-                with psycopg.connect(database_url) as connection:  # as a sweep would have done it
-                    connection.execute(
-                        "UPDATE goqueue.job SET state = 0, fence = fence + 1, worker_id = NULL,"
-                        " run_at = now() + interval '1 second'"
-                    )
-            await effect(caller, ctx)
-            try:
-                await caller.complete(ctx)
-            except LeaseLost:
-                await caller.do(caller.rollback)
-                raise
-            await caller.do(caller.commit)
+            async with free:
+                await effect(caller, ctx)
+                try:
+                    if ctx.attempt == 1:
+                        with psycopg.connect(database_url) as connection:  # as a sweep would have done it
+                            connection.execute(
+                                "UPDATE goqueue.job SET state = 0, fence = fence + 1, worker_id = NULL,"
+                                " run_at = now() + interval '1 second'"
+                            )
+                        await asyncio.sleep(DEADLINE_S if stopped else 0)
+                    await caller.complete(ctx)
+                except BaseException:  # stopped it is by a cancellation: what it did must not stay for the next
+                    await caller.do(caller.rollback)
+                    raise
+                await caller.do(caller.commit)
 
         async with place.working(app):
             job = await place.enqueue(act.job())

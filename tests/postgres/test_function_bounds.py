@@ -14,12 +14,12 @@ import pytest
 from psycopg import sql
 
 from goqueue.model import limits
-from goqueue.model.errors import InvalidJob
+from goqueue.model.errors import InvalidInput, InvalidJob, StoreUnavailable
 from goqueue.model.job import NewJob, OnConflict, Unique
 from goqueue.model.retry import Jitter, RetryDelays
 from goqueue.model.state import JobState
 from goqueue.store.postgres import functions
-from goqueue.store.postgres.states import translate
+from goqueue.store.postgres.states import of_state, translate
 from goqueue.tasks.prepare import prepare
 
 Db = psycopg.Connection[Any]
@@ -219,3 +219,36 @@ def test_what_is_no_name_is_none_in_sql(db: Db) -> None:
         END $$""")
     passed = {row[0] for row in db.execute("SELECT c FROM point WHERE pg_temp.passes(c)").fetchall()}
     assert passed == {point for point in points if point.isprintable()}
+
+
+@pytest.mark.parametrize(
+    "run_at",
+    [
+        "2030-02-30T12:00:00Z",
+        "2030-01-31T25:00:00Z",
+        "2030-01-31T12:61:00Z",
+        "2030-01-31T12:00:00+99:00",
+        "0000-01-01T00:00Z",
+    ],
+)
+def test_an_instant_is_one_of_the_calendar(db: Db, run_at: str) -> None:
+    with pytest.raises(psycopg.Error) as refusal:
+        db.execute(
+            "SELECT goqueue.enqueue_many_v1(json_build_array(json_build_object('kind', 'k', 'run_at', %s::text)))",
+            [run_at],
+        )
+    assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == ("GQ001", "/0/run_at")
+
+
+@pytest.mark.parametrize("number", ["1e100", "1E+0999", "1e-999", "1e999999999", "-1e131072"])
+def test_a_number_too_large_for_any_type_is_refused_as_one(db: Db, number: str) -> None:
+    with pytest.raises(psycopg.Error) as refusal:
+        db.execute("SELECT goqueue.enqueue_many_v1(%s)", ['[{"kind": "k", "delay_s": ' + number + "}]"])
+    assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == ("GQ001", "/0/delay_s")
+
+
+def test_a_partition_that_is_missing_is_no_fault_of_the_value() -> None:
+    error = of_state("23514", 'no partition of relation "job_history" found for row')
+    assert isinstance(error, StoreUnavailable)
+    assert "goqueue db migrate" in str(error)
+    assert isinstance(of_state("23514", "violates check constraint"), InvalidInput)

@@ -42,6 +42,9 @@ class Caller:
     def begin(self) -> Any:
         """Begin a transaction, where that does not happen by itself."""
 
+    def set_autocommit(self) -> Any:
+        """Have each statement committed by itself, where that is not so anyway."""
+
     def commit(self) -> Any:
         return self.conn.commit()
 
@@ -94,6 +97,9 @@ class Psycopg(Caller):
     def run(self, statement: str) -> None:
         self.conn.execute(statement)
 
+    def set_autocommit(self) -> None:
+        self.conn.autocommit = True
+
 
 class PsycopgAsync(Caller):
     is_async = True
@@ -103,6 +109,9 @@ class PsycopgAsync(Caller):
 
     async def run(self, statement: str) -> None:
         await self.conn.execute(statement)
+
+    async def set_autocommit(self) -> None:
+        await self.conn.set_autocommit(True)
 
 
 class Psycopg2(Caller):
@@ -114,6 +123,9 @@ class Psycopg2(Caller):
     def run(self, statement: str) -> None:
         with self.conn.cursor() as cursor:
             cursor.execute(statement)
+
+    def set_autocommit(self) -> None:
+        self.conn.autocommit = True
 
 
 class Asyncpg(Caller):
@@ -171,6 +183,11 @@ class _SqlAlchemy(Caller):
 
         self.conn.execute(sqlalchemy.text(statement))
 
+    def set_autocommit(self) -> Any:
+        self.conn.close()
+        self._engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.conn = self.connect()
+
     def close(self) -> Any:
         self.conn.close()
         self._engine.dispose()
@@ -214,6 +231,11 @@ class _SqlAlchemyAsync(_SqlAlchemy):
         import sqlalchemy
 
         await self.conn.execute(sqlalchemy.text(statement))
+
+    async def set_autocommit(self) -> None:
+        await self.conn.close()
+        self._async_engine = self._async_engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.conn = await self.connect_async()
 
     async def close(self) -> None:
         await self.conn.close()

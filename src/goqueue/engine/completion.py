@@ -13,26 +13,27 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
     from goqueue.model.lease import Lease
+    from goqueue.model.outcome import Note
 
 
 class Completer(msgspec.Struct, frozen=True):
     """How it is done on this worker's store: ``ref`` (``module:function``) names a function, which finds in ``payload``
     what it has to know. By name, so that the processes of ``run_in="process"`` handlers find it, too.
 
-    The function takes ``(payload, conn, lease, result)``, does it at once on a sync connection and returns `DONE`, or
-    returns a coroutine that does it on an async one. It raises `LeaseLost` if the lease is not valid.
+    The function takes ``(payload, conn, lease, result, note)``, does it at once on a sync connection and returns
+    `DONE`, or returns a coroutine that does it on an async one. It raises `LeaseLost` if the lease is not valid.
     """
 
     ref: str
     payload: str = ""
 
-    def __call__(self, conn: object, lease: Lease, result: bytes | None) -> Awaitable[None]:
-        """Complete the job of ``lease`` on ``conn``."""
+    def __call__(self, conn: object, lease: Lease, result: bytes | None, note: Note | None) -> Awaitable[None]:
+        """Complete the job of ``lease`` on ``conn``; ``note`` is what no beat has brought to the store, perhaps."""
         module, _, name = self.ref.partition(":")
-        function: Callable[[str, object, Lease, bytes | None], Awaitable[None]] = getattr(
+        function: Callable[[str, object, Lease, bytes | None, Note | None], Awaitable[None]] = getattr(
             importlib.import_module(module), name
         )
-        return function(self.payload, conn, lease, result)
+        return function(self.payload, conn, lease, result, note)
 
 
 class Done:
@@ -51,6 +52,7 @@ def complete(
     conn: object,
     lease: Lease,
     result: bytes | None,
+    note: Note | None,
     *,
     mark: Callable[[bool], bool],
 ) -> Awaitable[None]:
@@ -64,7 +66,7 @@ def complete(
         )
     before = mark(True)
     try:
-        work = completer(conn, lease, result)
+        work = completer(conn, lease, result, note)
     except Exception:
         mark(before)
         raise

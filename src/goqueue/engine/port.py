@@ -70,7 +70,9 @@ class HandlerPort:
             raise LeaseLost(f"this attempt of job {lease.id} has ended: roll the transaction back")
         if run.stop.spoils:
             raise LeaseLost(f"the time of this attempt of job {lease.id} is over: roll the transaction back")
-        return complete(self._completer, conn, lease, result, mark=run.mark_completing)
+        with self._lock:
+            note = run.note()
+        return complete(self._completer, conn, lease, result, note, mark=run.mark_completing)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Run ``work`` on the worker's loop and wait, from a handler's thread. The work has deadlines of its own."""

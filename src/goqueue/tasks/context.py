@@ -182,16 +182,17 @@ class Context(Generic[State]):
     def progress(self, value: object) -> None:
         """Say how far the job is: any JSON value of at most 4,096 bytes. Travels with the worker's next beat.
 
-        The last one goes with the outcome, if no beat came before. Raises `InvalidInput` for what cannot be stored.
+        The last one goes with the outcome, if no beat came before (or with `complete_in`; after that it
+        is too late). Raises `InvalidInput` for what cannot be stored.
         """
         self._port.progress(self._lease, encoding.encode(value, "/progress", limits.PROGRESS_BYTES_MAX, InvalidInput))
 
     def log(self, message: str, level: LogLevel = "info") -> None:
         """Keep a line with the job: seen in its record, by `goqueue jobs show` and over HTTP. From any thread.
 
-        Travels with the worker's next beat, or with the outcome. The newest 100 lines of a job are kept; one that is
-        longer than 1,000 characters is cut, with a mark. It is no replacement for your logging. Raises `InvalidInput`
-        for another level than debug, info, warning and error.
+        Travels with the worker's next beat, with the outcome or with `complete_in` (after that it is lost). The newest
+        100 lines of a job are kept; one that is longer than 1,000 characters is cut, with a mark. It is no replacement
+        for your logging. Raises `InvalidInput` for another level than debug, info, warning and error.
         """
         if level not in LOG_LEVELS:
             raise InvalidInput(f"must be one of {', '.join(LOG_LEVELS)}, is {level!r}", "/level")

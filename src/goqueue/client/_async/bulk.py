@@ -67,6 +67,9 @@ class AsyncBulk(Protocol):
         an iterator is never more than 2,000 jobs ahead. ``progress`` is called after each 1,000. The async client takes
         async iterators, too.
 
+        On a ``conn`` that commits by itself that is so, too: all or nothing holds up to 1,000 jobs. Begin a transaction
+        if it has to be all of more.
+
         With ``handles=False`` it returns `EnqueuedMany`, the counts, and its memory does not grow with the jobs.
 
         ``run_id`` (`goqueue.new_id` makes one) makes it safe to repeat: the ids of the jobs come from it and from their

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import msgspec
@@ -26,8 +27,9 @@ from goqueue.engine.executors import wire
 from goqueue.engine.executors.home import Home
 from goqueue.engine.executors.memory import resident_bytes
 from goqueue.engine.verdict import Stop, verdict
-from goqueue.model import errors
+from goqueue.model import errors, limits
 from goqueue.model.errors import GoQueueError, StoreUnavailable
+from goqueue.model.outcome import NewLog, Note
 from goqueue.tasks import onion
 from goqueue.tasks.context import Context, in_handler
 from goqueue.tasks.retry import DEFAULT_RETRY
@@ -146,6 +148,10 @@ class LinePort:
         self._home = home
         self._completer = completer
         self._lock = threading.Lock()
+        self._said_lock = threading.Lock()
+        self._progress: bytes | None = None
+        self._lines: deque[tuple[int, float, LogLevel, str]] = deque(maxlen=limits.LOGS_KEPT_MAX)
+        self._logged = 0
         self._asked = 0
         self.layers: Layers = ()
         self.completing = False
@@ -153,16 +159,27 @@ class LinePort:
         self.lease: Lease | None = None
         """Of the job that runs now. A thread or task that an earlier one has left behind must not speak for it."""
 
+    def begin(self, lease: Lease) -> None:
+        """Speak for a job from now on."""
+        with self._said_lock:
+            self.lease, self.completing = lease, False
+            self._progress, self._logged = None, 0
+            self._lines.clear()
+
     def cancelled(self, lease: Lease) -> bool:
         return lease is not self.lease or self._line.halts.of(lease) is not Stop.NONE
 
     def progress(self, lease: Lease, value: bytes) -> None:
         if lease is self.lease:
+            self._progress = value
             self._line.send(wire.Progress(value))
 
     def log(self, lease: Lease, level: LogLevel, message: str) -> None:
-        if lease is self.lease:
-            self._line.send(wire.Log(level, message))
+        with self._said_lock:  # the worker numbers them, too, as they come
+            if lease is self.lease:
+                self._logged += 1
+                self._lines.append((self._logged, time.monotonic(), level, message))
+                self._line.send(wire.Log(level, message))
 
     async def enqueue(self, lease: Lease, jobs: Sequence[NewJob[object]]) -> list[Enqueued]:
         if lease is not self.lease:
@@ -176,7 +193,13 @@ class LinePort:
             raise errors.LeaseLost(f"this attempt of job {lease.id} has ended: roll the transaction back")
         if self._line.halts.of(lease).spoils:
             raise errors.LeaseLost(f"the time of this attempt of job {lease.id} is over: roll the transaction back")
-        return complete(self._completer, conn, lease, result, mark=functools.partial(self._mark, lease))
+        return complete(self._completer, conn, lease, result, self._note(), mark=functools.partial(self._mark, lease))
+
+    def _note(self) -> Note:
+        """Return what the job has said. The store knows by their numbers the lines that it has."""
+        with self._said_lock:
+            now = time.monotonic()
+            return Note(self._progress, tuple(NewLog(n, level, text, now - at) for n, at, level, text in self._lines))
 
     def _mark(self, lease: Lease, completing: bool) -> bool:
         """Tell the worker before anything is written: it must not take the end of the lease for its loss."""
@@ -255,7 +278,7 @@ class _Worker:
     def attempt(self, job: wire.Run) -> wire.Done:
         """Run one job and judge it."""
         began_at, lease = time.monotonic(), job.lease
-        self._port.lease, self._port.completing = lease, False
+        self._port.begin(lease)
         task: Task[..., object] | None = None
         returned: object = None
         raised = self._broken

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from goqueue.model.job import Unique
+    from goqueue.model.outcome import Note
     from goqueue.store.postgres.statement import Rows
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,6 +48,8 @@ class Call(NamedTuple):
 
     name: str
     payload: str
+    in_transaction: bool = False
+    """It is refused where it would be committed at once."""
 
     def sql(self, place: str = "$1") -> str:
         """Return the statement with the parameter's place as this driver writes it."""
@@ -66,12 +69,16 @@ def enqueued(jobs: Sequence[NewJob[Any]], rows: Rows) -> list[Enqueued]:
     ]
 
 
-def complete(job_id: str, fence: int, result: bytes | None, retention_s: float | None) -> Call:
-    """Return the call that completes a job under its lease."""
+def complete(job_id: str, fence: int, result: bytes | None, retention_s: float | None, note: Note | None) -> Call:
+    """Return the call that completes a job under its lease. ``note`` goes with it."""
     one: dict[str, object] = {"job_id": job_id, "fence": fence, "retention_s": retention_s}
     if result is not None:
         one["result"] = msgspec.Raw(result)
-    return Call("complete_in", _encode(one).decode())
+    if note is not None and note.progress is not None:
+        one["progress"] = msgspec.Raw(note.progress)
+    if note is not None and note.logs:
+        one["logs"] = note.logs
+    return Call("complete_in", _encode(one).decode(), in_transaction=True)
 
 
 def check_completed(job_id: str, rows: Rows) -> None:

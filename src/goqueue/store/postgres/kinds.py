@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
 from goqueue.model.errors import InvalidInput
+
+_IDLE: Final = 0
+"""``TransactionStatus.IDLE`` of both psycopgs."""
 
 
 class Kind(Enum):
@@ -71,6 +74,24 @@ def kind_of(conn: object) -> Kind:
 def is_async(conn: object) -> bool:
     """Tell whether what is done on this connection has to be awaited. Raises `InvalidInput` for what is none."""
     return kind_of(conn) in _ASYNC
+
+
+def commits_by_itself(conn: Any) -> bool:  # Any: see `kinds_sync`
+    """Tell whether a statement on this connection, which is open, would be a transaction of its own."""
+    match kind_of(conn):
+        case Kind.PSYCOPG | Kind.PSYCOPG_ASYNC | Kind.PSYCOPG2:
+            return bool(conn.autocommit) and conn.info.transaction_status == _IDLE
+        case Kind.ASYNCPG:
+            return not conn.is_in_transaction()
+        case Kind.DJANGO:
+            return bool(conn.get_autocommit())
+        case Kind.SQLALCHEMY:
+            # Of its isolation level AUTOCOMMIT; else its driver is told to begin with the first statement.
+            return bool(conn.connection.dbapi_connection.autocommit) and commits_by_itself(
+                conn.connection.driver_connection
+            )
+        case _:
+            raise TypeError(f"not looked into: {_named(conn)}")
 
 
 def wrong_side(conn: object, *, wanted_async: bool) -> InvalidInput:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from goqueue.model.errors import InvalidInput
 from goqueue.store.postgres.kinds import Kind, kind_of, wrong_side
-from goqueue.store.postgres.kinds_sync import check_dialect
+from goqueue.store.postgres.kinds_sync import check_dialect, check_transaction
 from goqueue.store.postgres.states import CLOSED, translate
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ async def ask(conn: Any, call: Call) -> Rows:  # Any: see above
 async def _asyncpg(conn: Any, call: Call) -> Rows:  # Any: see above
     if conn.is_closed():
         raise InvalidInput(CLOSED, "conn")
+    check_transaction(conn, call)
     if conn.is_in_transaction():
         return await _asyncpg_fetch(conn, call)
     async with conn.transaction():  # its two trips: behind a pooler they must come to one session
@@ -55,6 +56,7 @@ async def _asyncpg_fetch(conn: Any, call: Call) -> Rows:  # Any: see above
 
 async def _sqlalchemy(conn: Any, call: Call) -> Rows:  # Any: see above
     check_dialect(conn)
+    check_transaction(conn.sync_connection, call)
     text = sys.modules["sqlalchemy"].text
     result = await conn.execute(text(call.sql(":payload")), {"payload": call.payload})
     return [tuple(row) for row in result.fetchall()]

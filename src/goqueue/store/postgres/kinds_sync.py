@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from goqueue.model.errors import InvalidInput
-from goqueue.store.postgres.kinds import Kind, kind_of, wrong_side
-from goqueue.store.postgres.states import CLOSED, FAILED, translate
+from goqueue.store.postgres.kinds import Kind, commits_by_itself, kind_of, wrong_side
+from goqueue.store.postgres.states import CLOSED, FAILED, NO_TRANSACTION, translate
 
 if TYPE_CHECKING:
     from goqueue.store.postgres.functions import Call
@@ -50,6 +50,12 @@ def check_dialect(conn: Any) -> None:  # Any: see above
         raise InvalidInput(f"is to {conn.dialect.name}: jobs are in PostgreSQL", "conn")
 
 
+def check_transaction(conn: Any, call: Call) -> None:  # Any: see above
+    """Refuse a connection that commits by itself, if the call needs a transaction. Raises `InvalidInput`."""
+    if call.in_transaction and commits_by_itself(conn):
+        raise InvalidInput(NO_TRANSACTION, "conn")
+
+
 def _psycopg2(conn: Any, call: Call) -> Rows:  # Any: see above
     if conn.closed:
         raise InvalidInput(CLOSED, "conn")
@@ -59,6 +65,7 @@ def _psycopg2(conn: Any, call: Call) -> Rows:  # Any: see above
         raise InvalidInput(FAILED, "conn")
     if conn.encoding != "UTF8":
         raise InvalidInput(f"has client_encoding {conn.encoding}: it must be UTF8", "conn")
+    check_transaction(conn, call)
     # Not the caller's own kind of cursor, whose rows may be anything.
     with conn.cursor(cursor_factory=sys.modules["psycopg2.extensions"].cursor) as cursor:
         cursor.execute(call.sql("%s"), (call.payload,))
@@ -69,6 +76,7 @@ def _psycopg2(conn: Any, call: Call) -> Rows:  # Any: see above
 def _django(conn: Any, call: Call) -> Rows:  # Any: see above
     if conn.vendor != "postgresql":
         raise InvalidInput(f"is to {conn.vendor}: jobs are in PostgreSQL", "conn")
+    check_transaction(conn, call)
     with conn.cursor() as cursor:
         cursor.execute(call.sql("%s"), [call.payload])
         rows: Rows = cursor.fetchall()
@@ -77,6 +85,7 @@ def _django(conn: Any, call: Call) -> Rows:  # Any: see above
 
 def _sqlalchemy(conn: Any, call: Call) -> Rows:  # Any: see above
     check_dialect(conn)
+    check_transaction(conn, call)
     text = sys.modules["sqlalchemy"].text
     result = conn.execute(text(call.sql(":payload")), {"payload": call.payload})
     return [tuple(row) for row in result.fetchall()]

@@ -25,6 +25,9 @@ _CHAIN_MAX: Final = 10
 OURS: Final = "GQ"
 """What SQLSTATEs of our stored functions begin with."""
 FAILED: Final = "its transaction has failed: roll it back first"
+NO_TRANSACTION: Final = (
+    "commits each statement by itself: begin a transaction, write what the job does, call ctx.complete_in, and commit"
+)
 CLOSED: Final = "is closed: open another"
 
 
@@ -76,6 +79,10 @@ def of_state(state: str, message: str, pointer: str = "") -> GoQueueError:
             return SerializationConflict("a concurrent transaction got in the way: run the whole transaction again")
         case "25006":
             return StoreUnavailable("the database is read-only: a standby, or in the middle of a failover")
+        case "23514" if message.startswith("no partition of relation"):
+            return StoreUnavailable(
+                f"{message}: run `goqueue server` or `goqueue db migrate` as the owner of the schema"
+            )
         case _ if state[:2] in ("22", "23", "54"):
             return InvalidInput(f"PostgreSQL cannot store this: {message}")
         case _:

@@ -16,7 +16,7 @@ from goqueue.model.errors import InvalidInput
 from goqueue.store.postgres import functions
 from goqueue.store.postgres.adapters import teach
 from goqueue.store.postgres.errors import DriverError, translate
-from goqueue.store.postgres.kinds_sync import ask
+from goqueue.store.postgres.kinds_sync import ask, check_transaction
 from goqueue.store.postgres.sql import query
 from goqueue.store.postgres.states import CLOSED, FAILED
 from goqueue.store.postgres.verbs import enqueue
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from goqueue.model.job import NewJob
+    from goqueue.model.outcome import Note
     from goqueue.model.query import Enqueued
     from goqueue.store.postgres.statement import Plan
 
@@ -50,16 +51,21 @@ def enqueue_in(conn: object, jobs: Sequence[NewJob[Any]], now: datetime | None) 
         raise translate(e) from e
 
 
-def complete_in(conn: object, job_id: str, fence: int, result: bytes | None, retention_s: float | None) -> None:
+def complete_in(
+    conn: object, job_id: str, fence: int, result: bytes | None, retention_s: float | None, note: Note | None = None
+) -> None:
     """Complete a running job in the transaction that is open on ``conn``, or that begins with this statement.
 
-    Raises `LeaseLost` unless the lease is valid, and has not completed the job before; `InvalidInput` as `enqueue_in`.
+    ``note`` is what its attempt has said last. Raises `LeaseLost` unless the lease is valid, and has not completed the
+    job before; `InvalidInput` as `enqueue_in`, and for one that commits by itself: what the
+    handler did before would be no part of it.
     """
-    call = functions.complete(job_id, fence, result, retention_s)
+    call = functions.complete(job_id, fence, result, retention_s, note)
     if not isinstance(conn, Connection):
         functions.check_completed(job_id, ask(conn, call))
         return
     _check(conn)
+    check_transaction(conn, call)
     try:
         with RawCursor(conn, row_factory=tuple_row) as cursor:
             cursor.execute(query(call.name), (call.payload,), prepare=False)

@@ -2,7 +2,8 @@
 -- triggers, other languages, other drivers. They run with the rights of whoever calls them. Their names end in a version:
 -- what a function takes and answers never changes, what is new gets a new name.
 --
--- For callers: enqueue_v1, enqueue_many_v1, complete_v1. All others are their parts.
+-- For callers: enqueue_v1, enqueue_many_v1, complete_v1. All others are their parts. Settings of the session that change how
+-- names, texts and numbers are read do not reach them.
 -- Errors: GQ001 a job or result that cannot be stored (DETAIL: a JSON pointer to the field), GQ002 the lease is lost,
 -- GQ003 the unique key is busy, GQ004 the history has no partition for the day.
 
@@ -47,7 +48,9 @@ $$;
 CREATE FUNCTION goqueue.check_number_v1(value json, pointer text, low numeric, high numeric, is_whole boolean)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF json_typeof(value) <> 'number' OR char_length(value::text) > 400 OR is_whole AND value::text !~ '^\s*-?[0-9]+\s*$' THEN
+    IF json_typeof(value) <> 'number' OR char_length(value::text) > 400 OR value::text ~ '[eE][-+]?0*[1-9][0-9]{2}'
+        OR is_whole AND value::text !~ '^\s*-?[0-9]+\s*$'
+    THEN
         PERFORM goqueue.refuse_v1(
             pointer, format('must be a %s from %s to %s', CASE WHEN is_whole THEN 'whole number' ELSE 'number' END, low, high));
     ELSIF value::text::numeric NOT BETWEEN low AND high THEN
@@ -200,6 +203,22 @@ BEGIN
 END
 $$;
 
+-- Checks an instant: of the calendar, from 2000 to 2200.
+CREATE FUNCTION goqueue.check_instant_v1(given text, pointer text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    at timestamptz;
+BEGIN
+    BEGIN
+        at := given::timestamptz;
+    EXCEPTION WHEN data_exception THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be a day and a time of the calendar, such as 2030-01-31T12:00:00Z');
+    END;
+    IF at NOT BETWEEN '2000-01-01 00:00:00+00'::timestamptz AND '2200-01-01 00:00:00+00'::timestamptz THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be between 2000 and 2200');
+    END IF;
+END
+$$;
+
 -- Checks one job, field by field, as every client does before it sends one. A field that is null is one that is not there.
 CREATE FUNCTION goqueue.check_job_v1(job json, pointer text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -243,11 +262,8 @@ BEGIN
                     !~* '^\d{4}-\d\d-\d\d[t ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(z|[+-]\d\d(:?\d\d)?(:\d\d)?)$'
                 THEN
                     PERFORM goqueue.refuse_v1(field.at, 'must be an instant with its time zone, such as 2030-01-31T12:00:00Z');
-                ELSIF (field.value #>> '{}')::timestamptz
-                    NOT BETWEEN '2000-01-01 00:00:00+00'::timestamptz AND '2200-01-01 00:00:00+00'::timestamptz
-                THEN
-                    PERFORM goqueue.refuse_v1(field.at, 'must be between 2000 and 2200');
                 END IF;
+                PERFORM goqueue.check_instant_v1(field.value #>> '{}', field.at);
             WHEN 'max_attempts' THEN
                 PERFORM goqueue.check_number_v1(field.value, field.at, 1, 100000, true);
             WHEN 'max_crashes' THEN
@@ -578,7 +594,8 @@ $$;
 -- held), what became of it, and if it is new (inserted) when it was stored and when it is due. All of them are checked before
 -- anything is written. `retry`: an earlier try may have been committed; an id that is there, also in history, `exists`.
 CREATE FUNCTION goqueue.enqueue_many_v1(jobs json, retry boolean DEFAULT false, now timestamptz DEFAULT NULL)
-RETURNS SETOF goqueue.enqueued_v1 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+RETURNS SETOF goqueue.enqueued_v1 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
 BEGIN
     IF json_typeof(jobs) IS DISTINCT FROM 'array' THEN
         PERFORM goqueue.refuse_v1('', 'must be a JSON array of jobs');
@@ -608,7 +625,8 @@ CREATE FUNCTION goqueue.enqueue_v1(
     max_crashes integer DEFAULT 3, timeout_s double precision DEFAULT NULL, schedule_to_start_s double precision DEFAULT NULL,
     deadline_s double precision DEFAULT NULL, retry json DEFAULT NULL, "unique" json DEFAULT NULL, tags text[] DEFAULT NULL,
     meta json DEFAULT NULL, tenant text DEFAULT 'default', id uuid DEFAULT NULL, group_key text DEFAULT '')
-RETURNS goqueue.enqueued_v1 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+RETURNS goqueue.enqueued_v1 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
 DECLARE
     answer goqueue.enqueued_v1;
     job json := json_build_object(
@@ -625,6 +643,52 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION goqueue.enqueue_v1 IS 'Enqueues one job in the caller''s transaction.';
+
+-- Checks what an attempt has logged.
+CREATE FUNCTION goqueue.check_logs_v1(logs json, pointer text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    item record;
+BEGIN
+    PERFORM goqueue.check_escapes_v1(logs, pointer);
+    IF json_typeof(logs) <> 'array' OR json_array_length(logs) > 100 THEN
+        PERFORM goqueue.refuse_v1(pointer, 'must be a list of at most 100 lines');
+    END IF;
+    FOR item IN
+        SELECT l.value AS line, pointer || '/' || l.nth - 1 AS at
+        FROM json_array_elements(logs) WITH ORDINALITY AS l(value, nth)
+    LOOP
+        IF json_typeof(item.line) <> 'object' OR item.line -> 'n' IS NULL OR item.line -> 'message' IS NULL THEN
+            PERFORM goqueue.refuse_v1(item.at, 'must be an object with n, level and message');
+        ELSIF coalesce(item.line ->> 'level', '') NOT IN ('debug', 'info', 'warning', 'error') THEN
+            PERFORM goqueue.refuse_v1(item.at || '/level', 'must be debug, info, warning or error');
+        END IF;
+        PERFORM goqueue.check_number_v1(item.line -> 'n', item.at || '/n', 1, 2147483647, true);
+        PERFORM goqueue.check_text_v1(item.line -> 'message', item.at || '/message', 0, 1000, false);
+        IF item.line -> 'age_s' IS NOT NULL THEN
+            PERFORM goqueue.check_number_v1(item.line -> 'age_s', item.at || '/age_s', 0, 316224000, false);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- The logs of a job with the news, the newest 100; as queries/parts/add_logs.sql.
+CREATE FUNCTION goqueue.add_logs_v1(kept jsonb, news json, attempt integer, fence bigint, at timestamptz)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF news IS NULL THEN
+        RETURN kept;
+    END IF;
+    RETURN (
+        SELECT jsonb_path_query_array(
+            coalesce(kept, '[]') || coalesce(jsonb_agg(jsonb_build_object(
+                'attempt', attempt, 'level', e.level, 'message', e.message, 'fence', fence, 'n', e.n,
+                'at', to_char((at - make_interval(secs => coalesce(e.age_s, 0))) AT TIME ZONE 'UTC',
+                    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY e.n), '[]'),
+            '$[last - 99 to last]')
+        FROM jsonb_to_recordset(news::jsonb) AS e(n integer, age_s double precision, level text, message text)
+        WHERE e.n > CASE WHEN (kept #>> '{-1,fence}')::bigint = fence THEN (kept #>> '{-1,n}')::integer ELSE 0 END);
+END
+$$;
 
 -- Makes the history partition of a day, as `goqueue db migrate` does ahead of time: a table of its own that is then attached.
 -- Only the owner of the schema can. Somebody else may make it at the same moment.
@@ -649,23 +713,40 @@ $$;
 -- its unique key is free or held on. `retention_s` is how long it stays there (null: for ever, 0: it is not kept); without it
 -- the default of the settings. Answers `applied`, or `already` if this lease has completed it before, perhaps in a transaction
 -- whose answer was lost: then the caller's effects are there already. Raises GQ002 if the lease is not valid any more.
+-- `progress` and `logs` are what the attempt has said last, and the job's row may not have: a list of lines, oldest first,
+-- {n, level, message, age_s}, of which n counts those of the attempt from 1. What is there is not added again.
 CREATE FUNCTION goqueue.complete_v1(
     job_id uuid, fence bigint, result json DEFAULT NULL, retention_s double precision DEFAULT 604800,
-    now timestamptz DEFAULT NULL)
-RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    now timestamptz DEFAULT NULL, progress json DEFAULT NULL, logs json DEFAULT NULL)
+RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on SET extra_float_digits = 1 AS $$
 #variable_conflict use_column
 DECLARE
     at timestamptz := coalesce(complete_v1.now, clock_timestamp());
-    keep_until date := CASE
-        WHEN retention_s IS NULL THEN 'infinity'
-        WHEN retention_s > 0 THEN ((at + make_interval(secs => retention_s)) AT TIME ZONE 'UTC')::date + 1
-    END;
+    keep_until date;
     job goqueue.job;
     ended goqueue.job_history;
 BEGIN
+    IF retention_s NOT BETWEEN 0 AND 320000000 THEN
+        PERFORM goqueue.refuse_v1('/retention_s', 'must be from 0 to 320000000, or null: for ever');
+    ELSIF NOT has_table_privilege('goqueue.job_history', 'INSERT') THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'permission denied to complete jobs', HINT = 'Grant it: goqueue db grant ROLE --access worker';
+    END IF;
+    keep_until := CASE
+        WHEN retention_s IS NULL THEN 'infinity'
+        WHEN retention_s > 0 THEN ((at + make_interval(secs => retention_s)) AT TIME ZONE 'UTC')::date + 1
+    END;
     IF result IS NOT NULL THEN
         PERFORM goqueue.check_escapes_v1(complete_v1.result, '/result');
         PERFORM goqueue.check_json_v1(complete_v1.result, '/result', 65536);
+    END IF;
+    IF progress IS NOT NULL THEN
+        PERFORM goqueue.check_escapes_v1(complete_v1.progress, '/progress');
+        PERFORM goqueue.check_json_v1(complete_v1.progress, '/progress', 4096);
+    END IF;
+    IF logs IS NOT NULL THEN
+        PERFORM goqueue.check_logs_v1(complete_v1.logs, '/logs');
     END IF;
     SELECT j.* INTO job
     FROM goqueue.job AS j
@@ -681,7 +762,9 @@ BEGIN
         RAISE EXCEPTION USING
             ERRCODE = 'GQ002',
             MESSAGE = format('lease lost: job %s is no longer leased under fence %s', complete_v1.job_id, complete_v1.fence),
-            HINT = 'Roll back: another attempt does this job, or has done it.';
+            HINT = 'Roll back: another attempt does this job, or has done it'
+                || CASE WHEN current_setting('transaction_isolation') = 'read committed' THEN '.'
+                ELSE ', or your snapshot is older than the claim: complete in READ COMMITTED.' END;
     END IF;
     DELETE FROM goqueue.job AS j WHERE j.id = job.id;
     IF keep_until IS NOT NULL THEN
@@ -697,6 +780,8 @@ BEGIN
         ended.finished_at := at;
         ended.expires_on := keep_until;
         ended.result := complete_v1.result;
+        ended.progress := coalesce(complete_v1.progress, job.progress);
+        ended.logs := goqueue.add_logs_v1(job.logs, complete_v1.logs, job.attempt, job.fence, at);
         -- An id that is history already ends again on the same day (a client used it twice): the later end stays.
         DELETE FROM goqueue.job_history AS h WHERE h.id = job.id AND h.expires_on = keep_until;
         INSERT INTO goqueue.job_history SELECT ended.*;
