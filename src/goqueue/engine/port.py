@@ -70,9 +70,7 @@ class HandlerPort:
             raise LeaseLost(f"this attempt of job {lease.id} has ended: roll the transaction back")
         if run.stop.spoils:
             raise LeaseLost(f"the time of this attempt of job {lease.id} is over: roll the transaction back")
-        with self._lock:
-            note = run.note()
-        return complete(self._completer, conn, lease, result, note, mark=run.mark_completing)
+        return complete(self._completer, conn, lease, result, run.note(), mark=run.mark_completing)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """Run ``work`` on the worker's loop and wait, from a handler's thread. The work has deadlines of its own."""
