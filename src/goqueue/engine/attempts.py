@@ -140,6 +140,16 @@ class Attempts:
         run.job.cancel()
         return True
 
+    def note_hung(self, run: Running, hung: set[Running | BatchCall]) -> None:
+        """Keep in ``hung``, for as long as it hangs, what this one's handler is now that it was given up: itself, or
+        the one call that it shares with others, once that works for none of them."""
+        if run.job is None or run.job.done():
+            return
+        one = run.call if isinstance(run.call, BatchCall) else run
+        if one.job is not None and (not isinstance(one, BatchCall) or all(other.decided for other in one.runs)):
+            hung.add(one)
+            one.job.add_done_callback(lambda _: hung.discard(one))
+
     def replace(self, run: Running) -> None:
         """Do without the thread of its handler, which hangs."""
         if isinstance(run.call, BatchCall):

@@ -7,19 +7,21 @@ or when no slot is left, so that nothing more can come. What gathers has not sta
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from goqueue.engine.executors import aio
 from goqueue.engine.executors.threads import HandlerRaised
 from goqueue.engine.running import stack_of
+from goqueue.engine.verdict import Stop
 from goqueue.tasks import onion
 from goqueue.tasks.batch import BatchContext, BatchTask, results_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from goqueue.engine.executors.threads import ThreadCall, ThreadExecutor
     from goqueue.engine.pools import Pool
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
     from goqueue.model.lease import Lease
     from goqueue.tasks.context import Context
     from goqueue.tasks.onion import Layers
+
+
+_Given: TypeAlias = "tuple[object, BaseException | None]"
+"""What a job's part of the call has returned, or raised."""
+
+_Outcomes: TypeAlias = "list[tuple[Running, object, BaseException | None]]"
+"""The same with the attempts."""
 
 
 class _Group:
@@ -43,14 +52,12 @@ class _Group:
 class BatchCall:
     """One call, and the attempts that it is. In `Running.call` of each once it has begun."""
 
-    __slots__ = ("gave_slot", "job", "opened", "runs", "task", "thread", "told")
+    __slots__ = ("gave_slot", "job", "runs", "task", "thread", "told")
 
     def __init__(self, task: BatchTask[object, object], runs: list[Running]) -> None:
         self.task = task
         self.runs = runs
         """Those that have gathered; from its begin on, those that take part."""
-        self.opened: dict[Running, onion.Opened] = {}
-        """The middleware around each, if there is any."""
         self.told = 0
         """How many of them were told to stop."""
         self.job: asyncio.Task[None] | None = None
@@ -60,6 +67,45 @@ class BatchCall:
     def stack(self) -> str:
         """Return where its function is now; "" if that cannot be seen."""
         return self.thread.stack() if self.thread is not None else stack_of(self.job)
+
+
+class _Item:
+    """One job of a call, where the handler runs: inside the middleware, in a `contextvars.Context` of its own.
+
+    So what one job's middleware sets is not seen by another's, nor by the handler, which works on all of them.
+    """
+
+    __slots__ = ("_layers", "_opened", "_variables", "ctx", "run", "value")
+
+    def __init__(self, run: Running, ctx: Context[object], layers: Layers) -> None:
+        self.run = run
+        self.ctx = ctx
+        self.value: object = None
+        self._layers = layers
+        self._opened: onion.Opened = []
+        self._variables = contextvars.copy_context() if layers else None
+
+    def open(self, task: BatchTask[object, object]) -> None:
+        """Enter its middleware and decode it. Raises what they raise; to be closed then, too."""
+        if self._variables is None:
+            self.value = task.decode_item(self.run.lease.args)
+        else:
+            self._variables.run(self._open, task)
+
+    def _open(self, task: BatchTask[object, object]) -> None:
+        raised = onion.enter(self._layers, self.ctx, self._opened)
+        if raised is not None:
+            raise raised
+        self.value = task.decode_item(self.run.lease.args)
+
+    def close(self, returned: object, raised: BaseException | None) -> _Given:
+        """Leave its middleware, and return what comes out of it."""
+        if self._variables is None:
+            return returned, raised
+        try:
+            return self._variables.run(onion.leave, self._opened, returned, raised), None
+        except BaseException as error:
+            return None, error
 
 
 class Batches:
@@ -148,34 +194,31 @@ class Batches:
     # -- the call ---------------------------------------------------------------------------------
 
     async def _call_async(self, call: BatchCall) -> None:
-        returned: object = None
-        raised: BaseException | None = None
+        outcomes: _Outcomes = []
         try:
-            if arguments := self._begin_all(call):
-                returned = await cast("Coroutine[object, object, object]", call.task.function(*arguments))
+            if runs := self._begin_all(call):
+                outcomes = await self._work_async(call, runs)
         except BaseException as error:
-            raised = error
-        self._conclude(call, returned, raised)
+            outcomes = [(run, None, error) for run in call.runs]
+        self._conclude(call, outcomes)
 
     async def _call_in_thread(self, call: BatchCall) -> None:
-        returned: object = None
-        raised: BaseException | None = None
+        outcomes: _Outcomes = []
         try:
             if not self._pool.take():
                 await self._wait_for_thread(call)
             try:
-                if arguments := self._begin_all(call):
-                    function = functools.partial(call.task.function, *arguments)
-                    call.thread = self._threads.start(function, contextvars.copy_context())
-                    returned = await call.thread.future
+                if runs := self._begin_all(call):
+                    work = functools.partial(self._work, call, runs)
+                    call.thread = self._threads.start(work, contextvars.copy_context())
+                    outcomes = cast("_Outcomes", await call.thread.future)
             finally:
                 if not call.gave_slot:
                     self._pool.release()
-        except HandlerRaised as carried:
-            raised = carried.error
         except BaseException as error:
-            raised = error
-        self._conclude(call, returned, raised)
+            raised = error.error if isinstance(error, HandlerRaised) else error
+            outcomes = [(run, None, raised) for run in call.runs]
+        self._conclude(call, outcomes)
 
     async def _wait_for_thread(self, call: BatchCall) -> None:
         first = call.runs[0]
@@ -185,13 +228,9 @@ class Batches:
         finally:
             del self._queued[first]
 
-    def _begin_all(self, call: BatchCall) -> list[object]:
-        """Begin the attempts of all that still may, and return the arguments of the call; none if nobody is left.
-
-        An item that cannot be decoded is the failed attempt of that job alone, and so is what its middleware raises.
-        That is entered here, job by job, and left in `_end`: the call itself has the context variables of all of them.
-        """
-        runs, items = [], []
+    def _begin_all(self, call: BatchCall) -> list[Running]:
+        """Begin the attempts of all that still may, and return them."""
+        runs = []
         for run in call.runs:
             if run.decided:
                 continue
@@ -199,53 +238,84 @@ class Batches:
                 _let_go(run)
                 continue
             run.call = call
-            try:
-                self._enter(call, run)
-                items.append(call.task.decode_item(run.lease.args))
-            except BaseException as error:  # a model's own validator may raise anything
-                self._end(call, run, None, error)
-            else:
-                runs.append(run)
+            runs.append(run)
         call.runs = runs
-        if not runs:
-            return []
-        if not call.task.wants_batch_context:
-            return [items]
-        contexts = [self._context(run.lease) for run in runs]
-        return [BatchContext(contexts[0].state, contexts), items]
+        return list(runs)
 
-    def _conclude(self, call: BatchCall, returned: object, raised: BaseException | None) -> None:
+    def _conclude(self, call: BatchCall, outcomes: _Outcomes) -> None:
         """Give each its own result, or error."""
         self._calls.discard(call)
-        results: Sequence[object] = ()
-        if raised is None and call.runs:
+        failed: BaseException | None = None
+        for run, returned, raised in outcomes:
             try:
-                results = results_of(returned, len(call.runs))
-            except Exception as error:
-                raised = error
-        for nth, run in enumerate(call.runs):
-            result = raised if raised is not None else results[nth]
-            if isinstance(result, BaseException):
-                self._end(call, run, None, result)
-            else:
-                self._end(call, run, result, None)
+                self._finish(run, returned, raised)
+            except BaseException as error:  # the others have an outcome all the same
+                failed = failed or error
+            _let_go(run)
+        if failed is not None:
+            raise failed
 
-    def _enter(self, call: BatchCall, run: Running) -> None:
-        if self._layers:
-            opened = call.opened[run] = []
-            raised = onion.enter(self._layers, self._context(run.lease), opened)
-            if raised is not None:
-                raise raised
-
-    def _end(self, call: BatchCall, run: Running, returned: object, raised: BaseException | None) -> None:
-        """Leave its middleware, and tell how its attempt ended."""
-        if (opened := call.opened.pop(run, None)) is not None:
-            try:
-                returned, raised = onion.leave(opened, returned, raised), None
-            except BaseException as error:
-                returned, raised = None, error
+    def _leave_out(self, call: BatchCall, run: Running, returned: object, raised: BaseException | None) -> None:
+        """Give one its outcome while the call goes on with the others."""
+        if run not in call.runs:
+            return
+        call.runs.remove(run)
+        if run.stop is not Stop.NONE:
+            call.told -= 1
         self._finish(run, returned, raised)
         _let_go(run)
+        if call.runs and call.told == len(call.runs):
+            self._stop(call)
+            self.replace(call)
+
+    # -- where the handler runs -------------------------------------------------------------------
+
+    def _work(self, call: BatchCall, runs: list[Running]) -> _Outcomes:
+        """Call a plain function inside the middleware of all, in its thread. Raises nothing."""
+        items, outcomes = self._open_all(call, runs)
+        if not items:
+            return outcomes
+        try:
+            results = _split(call.task.function(*_arguments(call, items)), len(items))
+        except BaseException as error:
+            return outcomes + _close_all(items, [(None, error)] * len(items))
+        return outcomes + _close_all(items, results)
+
+    async def _work_async(self, call: BatchCall, runs: list[Running]) -> _Outcomes:
+        """The same for an async one, on the loop."""
+        items, outcomes = self._open_all(call, runs)
+        if not items:
+            return outcomes
+        try:
+            made = cast("Coroutine[object, object, object]", call.task.function(*_arguments(call, items)))
+            results = _split(await made, len(items))
+        except BaseException as error:
+            return outcomes + _close_all(items, [(None, error)] * len(items))
+        return outcomes + _close_all(items, results)
+
+    def _open_all(self, call: BatchCall, runs: list[Running]) -> tuple[list[_Item], _Outcomes]:
+        """Return the items of the call, and the outcomes of those that have none.
+
+        An item that cannot be decoded is the failed attempt of that job alone, and so is what its middleware raises
+        before the call. It does not wait for the call's end.
+        """
+        items: list[_Item] = []
+        outcomes: _Outcomes = []
+        for run in runs:
+            item = _Item(run, self._context(run.lease), self._layers)
+            try:
+                item.open(call.task)
+            except BaseException as error:  # a model's own validator may raise anything
+                outcome = (run, *item.close(None, error))
+                outcomes.append(outcome)
+                if call.task.calls_async:
+                    self._leave_out(call, *outcome)
+                else:
+                    with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+                        self._loop.call_soon_threadsafe(self._leave_out, call, *outcome)
+            else:
+                items.append(item)
+        return items, outcomes
 
     # -- interruptions ----------------------------------------------------------------------------
 
@@ -258,6 +328,10 @@ class Batches:
                 run.timer.cancel()  # its handler works on others: it is not late
                 run.timer = None
             return
+        self._stop(call)
+
+    def _stop(self, call: BatchCall) -> None:
+        """All of its jobs shall stop."""
         for one in call.runs:
             if not one.decided and one.timer is None:
                 self._linger(one)
@@ -271,6 +345,29 @@ class Batches:
         if self._threads.give_up(call.thread):
             call.gave_slot = True
             self._pool.release()
+
+
+def _arguments(call: BatchCall, items: list[_Item]) -> list[object]:
+    values = [item.value for item in items]
+    if not call.task.wants_batch_context:
+        return [values]
+    contexts = [item.ctx for item in items]
+    return [BatchContext(contexts[0].state, contexts), values]
+
+
+def _split(returned: object, jobs: int) -> list[_Given]:
+    """Return what each of the jobs has returned or raised. Raises `BatchMismatch`, and what lazy results raise."""
+    return [(None, one) if isinstance(one, BaseException) else (one, None) for one in results_of(returned, jobs)]
+
+
+def _close_all(items: list[_Item], given: list[_Given]) -> _Outcomes:
+    outcomes: _Outcomes = []
+    for item, (returned, raised) in zip(items, given, strict=True):
+        place = raised.__traceback__ if raised is not None else None
+        outcomes.append((item.run, *item.close(returned, raised)))
+        if raised is not None:
+            raised.__traceback__ = place  # one error may be that of all: else it would grow with each
+    return outcomes
 
 
 def _let_go(run: Running) -> None:

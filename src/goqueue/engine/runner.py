@@ -29,6 +29,7 @@ from goqueue.tasks.versions import MARK, version_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from goqueue.engine.batches import BatchCall
     from goqueue.engine.completion import Completer
     from goqueue.engine.executors.threads import ThreadExecutor
     from goqueue.engine.journal import JobJournal
@@ -74,7 +75,7 @@ class Runner:
         random01: Callable[[], float] = random.random,
     ) -> None:
         self.running: dict[str, Running] = {}
-        self.hung: set[Running] = set()
+        self.hung: set[Running | BatchCall] = set()
         self.finished = 0
         self.stopping = False
         self._settings = settings
@@ -256,9 +257,7 @@ class Runner:
         log.error("kill" if killed else "abandon", **told, outcome=type(outcome).__name__.lower(), stack=stack)
         if killed:
             return
-        if run.job is not None and not run.job.done():
-            self.hung.add(run)
-            run.job.add_done_callback(lambda _: self.hung.discard(run))
+        self._attempts.note_hung(run, self.hung)
         self._attempts.replace(run)
         if len(self.hung) >= self._hung_max:
             self._crowded()

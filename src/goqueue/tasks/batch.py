@@ -172,8 +172,8 @@ class _Alone(Task[..., object]):
         return [*contexts, [item]]
 
 
-def results_of(returned: object, jobs: int) -> Sequence[object]:
-    """Return what a batch handler returned as one result for each job. Raises `BatchMismatch`."""
+def results_of(returned: object, jobs: int) -> list[object]:
+    """Return what a batch handler returned as one result for each job. Raises `BatchMismatch`, and what they raise."""
     if not isinstance(returned, Sequence) or isinstance(returned, str | bytes | bytearray):
         raise BatchMismatch(
             f"it returned {type(returned).__name__}: a batch handler returns a list with one result for each job,"
@@ -184,7 +184,7 @@ def results_of(returned: object, jobs: int) -> Sequence[object]:
             f"it returned {len(returned)} results for {jobs} jobs: a batch handler returns one for each, in their"
             " order, and an exception in the place of a job that failed"
         )
-    return returned
+    return list(returned)  # here and once: those that are made when they are looked at may raise
 
 
 def _only(returned: object) -> object:

@@ -32,7 +32,8 @@ class Middleware:
         process that dies, raise nothing here: the engine decides those attempts without it. Let an error pass, or
         raise another in its place; caught and not raised again, the attempt has succeeded, with no result.
 
-        Context variables that are set before the ``yield`` are seen by the handler. An error of the middleware itself
+        Context variables that are set before the ``yield`` are seen by the handler, unless that is a batched one: it
+        works on many jobs, each with a generator and context variables of its own. An error of the middleware itself
         is the attempt's.
         """
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Generator, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -17,6 +19,7 @@ from goqueue.tasks.context import Context
 from goqueue.tasks.middleware import Middleware
 from goqueue.tasks.prepare import prepare
 from goqueue.tasks.retry import RetryPolicy
+from tests.unit.engine.faults import DEADLINE_S
 
 around: ContextVar[str] = ContextVar("around", default="")
 
@@ -29,7 +32,8 @@ class Watch(Middleware):
         name = ctx.tags[0]
         if name == "refused":
             raise PermissionError("not this one")
-        token = around.set("inside")
+        assert around.get() == ""  # nor by the layers around another
+        token = around.set(name)
         self.lines.append(f"{name} begins")
         try:
             result = yield
@@ -41,6 +45,7 @@ class Watch(Middleware):
             if name == "broken":
                 raise ArithmeticError("after the work")
         finally:
+            assert around.get() == name
             around.reset(token)
 
 
@@ -51,7 +56,7 @@ async def test_each_job_has_its_own_layers_around_it(plain: bool) -> None:
     calls: list[list[int]] = []
 
     def double(items: Sequence[int]) -> list[int | Exception]:
-        assert around.get() == "inside"
+        assert around.get() == ""  # it works on all: what is set around one of them is not seen
         calls.append(list(items))
         return [ValueError(f"no {item}") if item == 3 else 2 * item for item in items]
 
@@ -89,3 +94,67 @@ async def test_each_job_has_its_own_layers_around_it(plain: bool) -> None:
         "three raised no 3",
         "broken returned 10",
     ]
+
+
+class Where(Middleware):
+    """Notes the thread before and after."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def run(self, ctx: Context[Any]) -> Generator[None, object, None]:
+        self.threads.append(threading.get_ident())
+        yield
+        self.threads.append(threading.get_ident())
+
+
+async def test_the_layers_of_a_plain_batch_run_in_the_thread_of_its_handler() -> None:
+    where = Where()
+    app = GoQueue(middleware=[where])
+    handlers: list[int] = []
+
+    @app.batch_task(max_wait_s=30.0, max_size=3)
+    def plain(items: list[int]) -> list[int]:
+        handlers.append(threading.get_ident())
+        return items
+
+    store = MemoryStore()
+    await store.enqueue([prepare(plain.job(n)) for n in range(3)])
+    await Worker(app, store, WorkerSettings(concurrency=3, poll_s=0.02)).run_until_idle()
+    assert len(handlers) == 1
+    assert where.threads == handlers * 6
+    assert handlers[0] != threading.get_ident()
+
+
+class Gate(Middleware):
+    """Blocks whoever comes here until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def run(self, ctx: Context[Any]) -> Generator[None, object, None]:
+        self.reached.set()
+        if not self.opened.wait(DEADLINE_S):
+            raise TimeoutError("nobody has opened it")
+        yield
+
+
+async def test_a_layer_that_blocks_around_a_plain_batch_does_not_block_the_loop() -> None:
+    gate = Gate()
+    app = GoQueue(middleware=[gate])
+
+    @app.batch_task(max_wait_s=30.0, max_size=2)
+    def plain(items: list[int]) -> list[int]:
+        return items
+
+    store = MemoryStore()
+    jobs = [prepare(plain.job(n)) for n in range(2)]
+    await store.enqueue(jobs)
+    worker = asyncio.create_task(Worker(app, store, WorkerSettings(concurrency=2, poll_s=0.02)).run_until_idle())
+    async with asyncio.timeout(DEADLINE_S / 2):  # sooner than the gate gives way by itself
+        while not gate.reached.is_set():  # noqa: ASYNC110  a thread sets it
+            await asyncio.sleep(0.005)
+        gate.opened.set()  # this could not run if the loop stood still
+        await worker
+    assert [str(job.state) for job in await store.get("default", [job.id for job in jobs]) if job] == ["completed"] * 2

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from goqueue.engine import verdict as judging
 from goqueue.engine.worker import Worker
 from goqueue.model.job import JobRecord, NewJob
 from goqueue.model.outcome import Complete, Crash, Release
@@ -248,6 +251,62 @@ async def test_a_result_that_cannot_be_kept_fails_its_job_alone(store: FaultySto
     assert states(await run(store, app, *(odd.job(n) for n in range(3)))) == ["completed", "retrying", "completed"]
 
 
+class Lazy(Sequence[int]):
+    """Makes its results when they are looked at, and cannot make all of them."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: Any) -> Any:  # Any: it gives no slices
+        if index == 1:
+            raise OSError("the cursor is closed")
+        return index
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_results_that_cannot_be_looked_at_fail_all(store: FaultyStore, app: GoQueue, plain: bool) -> None:
+    if plain:
+
+        @app.batch_task(kind="look", max_size=3)
+        def look_plain(items: list[int]) -> Sequence[int]:
+            return Lazy()
+
+    else:
+
+        @app.batch_task(kind="look", max_size=3)
+        async def look(items: list[int]) -> Sequence[int]:
+            return Lazy()
+
+    jobs = await run(store, app, *(NewJob[object](kind="look", args=b'{"item":%d}' % n) for n in range(3)))
+    assert states(jobs) == ["retrying"] * 3
+    assert {job.errors[0].message for job in jobs} == {"the cursor is closed"}
+
+
+async def test_one_that_cannot_be_judged_keeps_no_other_from_its_outcome(
+    store: FaultyStore, app: GoQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.batch_task(max_size=3, max_wait_s=LONG_S)
+    async def size(items: list[int]) -> list[int]:
+        return items
+
+    real = judging.verdict
+
+    def verdict(returned: object, *arguments: Any, **more: Any) -> Any:  # Any: handed on as they are
+        if returned == 0:
+            raise ArithmeticError("no verdict")
+        return real(returned, *arguments, **more)
+
+    monkeypatch.setattr("goqueue.engine.runner.verdict", verdict)
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(repr(about.get("exception"))))
+    ids = await store.enqueue(*(size.job(n) for n in range(3)))
+    async with working(Worker(app, store, quick(concurrency=3))):
+        await store.until(lambda: len(store.settled) == 2)
+    assert states(await store.jobs(ids))[1:] == ["completed"] * 2
+    gc.collect()
+    assert told == ["ArithmeticError('no verdict')"]
+
+
 async def test_arguments_that_do_not_fit_fail_their_job_alone(store: FaultyStore, app: GoQueue) -> None:
     called: list[list[int]] = []
 
@@ -423,14 +482,14 @@ async def test_a_call_that_does_not_heed_its_timeout_is_given_up(store: FaultySt
         return items
 
     ids = await store.enqueue(*(deaf.job(0) for _ in range(3)))
-    worker = Worker(app if plain else other, store, quick(threads=1, cancel_grace_s=0.05, concurrency=3, hung_max=10))
+    worker = Worker(app if plain else other, store, quick(threads=1, cancel_grace_s=0.05, concurrency=3, hung_max=2))
     async with working(worker):
         try:
             await store.until(lambda: len(store.settled) == 3)
             jobs = await store.jobs(ids)
             assert states(jobs) == ["retrying"] * 3
             assert "in deaf" in jobs[0].errors[0].traceback
-            assert worker.hung == 3
+            assert worker.hung == 1  # one call hangs, whatever it has had to do
             # The slots, and the thread, are free again.
             more = await store.enqueue(*(deaf.job(1) for _ in range(3)))
             await store.until(lambda: len(store.settled) == 6)
@@ -438,6 +497,26 @@ async def test_a_call_that_does_not_heed_its_timeout_is_given_up(store: FaultySt
         finally:
             go.set()  # nothing else ends it
         await until(lambda: worker.hung == 0)
+
+
+async def test_a_call_that_still_works_for_one_does_not_hang(store: FaultyStore, app: GoQueue) -> None:
+    go = threading.Event()
+
+    @app.batch_task(max_size=2, max_wait_s=LONG_S)
+    def deaf(items: list[int]) -> list[int]:
+        go.wait(LONG_S)
+        return items
+
+    ids = await store.enqueue(deaf.job(0).options(timeout_s=0.05), deaf.job(1))
+    worker = Worker(app, store, quick(cancel_grace_s=0.05, concurrency=2, hung_max=1))
+    async with working(worker):
+        try:
+            await store.until(lambda: len(store.settled) == 1)
+            assert worker.hung == 0
+        finally:
+            go.set()  # nothing else ends it
+        await store.until(lambda: len(store.settled) == 2)
+        assert states(await store.jobs(ids)) == ["retrying", "completed"]
 
 
 async def test_one_whose_own_time_is_shorter_fails_alone(store: FaultyStore, app: GoQueue) -> None:
