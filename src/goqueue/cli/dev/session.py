@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from goqueue.store.port import Store
 
 POSTGRES_CHECK_S: Final = 1.0
+HEARD_S: Final = 0.5
+"""A signal that has ended a child of ours is heard here within this time."""
 
 log = structlog.get_logger("goqueue.dev")
 
@@ -78,7 +80,11 @@ class _Session:
                 if url is not None:
                     await self._run_on(url)
             except GoQueueError:
-                if not stopping.wanted.is_set():  # else: a Ctrl-C during the start has cut something off
+                # A Ctrl-C during the start cuts something off (initdb gets it, too), and may be heard a moment later.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEARD_S):
+                        await stopping.wanted.wait()
+                if not stopping.wanted.is_set():
                     raise
             finally:
                 await self._stop_postgres()
