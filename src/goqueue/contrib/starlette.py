@@ -38,7 +38,7 @@ def lifespan(
     """
 
     @asynccontextmanager
-    async def live(server: Any) -> AsyncIterator[dict[str, Any]]:
+    async def live(server: Any) -> AsyncIterator[dict[str, Any]]:  # Any: as above
         if around is None:
             async with AsyncClient(app, url) as client:
                 yield {STATE: client}

@@ -14,14 +14,13 @@ import structlog
 
 from goqueue.engine import news
 from goqueue.engine.attempts import Attempts
-from goqueue.engine.completion import rolled_back
 from goqueue.engine.failure import HandlerHung
 from goqueue.engine.journal import NullJournal
 from goqueue.engine.report import Reporter
 from goqueue.engine.running import NO_SLOT, Running
 from goqueue.engine.suspects import Suspects
 from goqueue.engine.unknown import UnknownKinds
-from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop, verdict
+from goqueue.engine.verdict import CANCELLED, COMPLETE, RELEASE, Stop
 from goqueue.model.outcome import Complete, Settlement
 from goqueue.tasks import onion
 from goqueue.tasks.versions import MARK, version_in
@@ -366,23 +365,11 @@ class Runner:
         """Judge it and let it go. None if it was decided before."""
         if not self._end(run):
             return None
-        lease, task = run.lease, run.task
-        if run.completing:
-            returned, raised = None, raised or rolled_back(lease)
-        elif returned is None and raised is None and run.stop is Stop.NONE:
-            self._decide(lease, COMPLETE, run.note())  # what the verdict would be, and what most are
+        if returned is None and raised is None and run.stop is Stop.NONE and not run.completing:
+            self._decide(run.lease, COMPLETE, run.note())  # what the verdict would be, and what most are
             return COMPLETE
-        outcome = verdict(
-            returned,
-            raised,
-            lease=lease,
-            task=task,
-            policy=task.retry,
-            stop=run.stop,
-            random01=self._random01(),
-            since_claim_s=time.monotonic() - run.claimed_at,
-        )
-        self._decide(lease, outcome, run.note(), in_doubt=run.completing)
+        outcome = run.judge(returned, raised, self._random01())
+        self._decide(run.lease, outcome, run.note(), in_doubt=run.completing)
         return outcome
 
     def _end(self, run: Running) -> bool:

@@ -8,8 +8,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from goqueue.engine.completion import rolled_back
 from goqueue.engine.failure import is_ours
-from goqueue.engine.verdict import Stop
+from goqueue.engine.verdict import Stop, verdict
 from goqueue.model import limits
 from goqueue.model.outcome import NewLog, Note
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from goqueue.engine.executors.threads import ThreadCall
     from goqueue.model.job import LogLevel
     from goqueue.model.lease import Held, Lease
+    from goqueue.model.outcome import Outcome
     from goqueue.tasks.app import AnyTask
 
 FRAMES_MAX: Final = 40
@@ -77,6 +79,21 @@ class Running:
         """Done when nothing works on it any more; a task, unless it is one of a batch."""
         self.call: ThreadCall | BatchCall | None = None
         self.child: HandlerProcess | None = None
+
+    def judge(self, returned: object, raised: BaseException | None, random01: float) -> Outcome:
+        """Tell what becomes of it. After ``ctx.complete_in`` only a rollback is left to be told: the store knows."""
+        if self.completing:
+            returned, raised = None, raised or rolled_back(self.lease)
+        return verdict(
+            returned,
+            raised,
+            lease=self.lease,
+            task=self.task,
+            policy=self.task.retry,
+            stop=self.stop,
+            random01=random01,
+            since_claim_s=time.monotonic() - self.claimed_at,
+        )
 
     def log(self, level: LogLevel, message: str) -> None:
         """Take a line. From any thread."""

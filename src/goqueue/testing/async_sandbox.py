@@ -157,16 +157,7 @@ class AsyncSandbox(Jobs):
     chance (the middle of their jitter). ``now`` is where the clock stands at first, by default the real instant.
     """
 
-    def __init__(
-        self,
-        app: GoQueue,
-        *,
-        now: datetime | None = None,
-        settings: StoreSettings | None = None,
-        worker: WorkerSettings | None = None,
-    ) -> None:
-        super().__init__(app, now=now, settings=settings, worker=worker)
-        self._made: Hands | None = None
+    _made: Hands | None = None
 
     async def drain(self) -> Drained:
         """Run what is due, and what becomes due by that, until nothing is."""

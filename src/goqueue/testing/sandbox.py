@@ -14,13 +14,11 @@ from goqueue.testing.hands import Hands
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from contextvars import Context
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
     from goqueue.model.job import NewJob
-    from goqueue.settings import StoreSettings, WorkerSettings
-    from goqueue.tasks.app import GoQueue
     from goqueue.testing.outcome import Drained
 
 R = TypeVar("R")
@@ -57,19 +55,10 @@ class Sandbox(Jobs):
     their jitter). ``now`` is where the clock stands at first, by default the real instant.
     """
 
-    def __init__(
-        self,
-        app: GoQueue,
-        *,
-        now: datetime | None = None,
-        settings: StoreSettings | None = None,
-        worker: WorkerSettings | None = None,
-    ) -> None:
-        super().__init__(app, now=now, settings=settings, worker=worker)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._caller: CallerThread | None = None
-        self._made: Hands | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _thread: threading.Thread | None = None
+    _caller: CallerThread | None = None
+    _made: Hands | None = None
 
     def drain(self) -> Drained:
         """Run what is due, and what becomes due by that, until nothing is."""

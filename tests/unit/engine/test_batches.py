@@ -296,7 +296,7 @@ async def test_one_that_cannot_be_judged_keeps_no_other_from_its_outcome(
             raise ArithmeticError("no verdict")
         return real(returned, *arguments, **more)
 
-    monkeypatch.setattr("goqueue.engine.runner.verdict", verdict)
+    monkeypatch.setattr("goqueue.engine.running.verdict", verdict)
     told: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(repr(about.get("exception"))))
     ids = await store.enqueue(*(size.job(n) for n in range(3)))
